@@ -1,0 +1,95 @@
+"""Where output goes: results on stdout, notes and progress on stderr, third-party noise nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import IO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["interruptible", "note", "print_error", "progress", "quiet", "results", "stderr_console"]
+
+# Set while `quiet` has redirected file descriptor 2: a duplicate of the real stderr.
+_real_stderr: IO[str] | None = None
+
+
+def results() -> Console:
+    """Console for results: tables and paths, on stdout."""
+    return Console(soft_wrap=False, highlight=False)
+
+
+def stderr_console() -> Console:
+    """Console for notes and progress, on the real stderr even inside `quiet`."""
+    return Console(file=_real_stderr or sys.stderr, highlight=False)
+
+
+def note(text: str) -> None:
+    """Say something to the user that is not a result."""
+    stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Say, in one paragraph, why the command could not do what was asked."""
+    stderr_console().print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def progress() -> Progress:
+    """Progress display on stderr: what is being done, how far, and for how long."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        console=stderr_console(),
+    )
+
+
+@contextlib.contextmanager
+def quiet(verbose: bool) -> Iterator[None]:
+    """Keep what TensorFlow and the converters print off the user's screen.
+
+    Much of it is written by C++ straight to file descriptor 2, so the descriptor itself is
+    redirected. With `verbose`, everything is shown as it comes. Must be entered before TensorFlow
+    is first imported, and not from two threads.
+    """
+    global _real_stderr  # noqa: PLW0603
+    if verbose or _real_stderr is not None:
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with (
+        os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace") as real,
+        tempfile.TemporaryFile() as sink,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        _real_stderr = real
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            _real_stderr = None
+
+
+@contextlib.contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Say what Ctrl-C left behind, then leave with 130 as shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"\nInterrupted. {message}")
+        raise typer.Exit(130) from None

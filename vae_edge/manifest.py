@@ -1,0 +1,287 @@
+"""What a bundle says of itself: the manifest's records, and reading and writing them.
+
+`schema_version` history:
+    1  first version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vae_edge import codec
+from vae_edge.errors import BundleError
+from vae_edge.terms import Component, Format, Precision, TensorSpec
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "ArtifactRecord",
+    "CalibrationRecord",
+    "GoldenRecord",
+    "LatencyRecord",
+    "LoweringRecord",
+    "Manifest",
+    "MetricRecord",
+    "ModelRecord",
+    "ParityRecord",
+    "QuantizationRecord",
+    "RefusedPass",
+    "RuntimeRequirement",
+    "manifest_schema",
+    "read_manifest",
+    "write_manifest",
+]
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# One plain file name: no directory, nothing hidden, nothing a shell or a file system reinterprets.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _check_file(owner: str, file: str, size_bytes: int, sha256: str) -> None:
+    if not _FILE_NAME.fullmatch(file):
+        raise codec.DecodeError(f"{owner}: file {file!r} must be a plain name inside the bundle")
+    if file == MANIFEST_NAME:
+        raise codec.DecodeError(f"{owner}: file must not be the manifest itself")
+    if size_bytes < 0:
+        raise codec.DecodeError(f"{owner}: size_bytes must not be negative; received {size_bytes}")
+    if not _SHA256.fullmatch(sha256):
+        raise codec.DecodeError(f"{owner}: sha256 must be 64 lower-case hexadecimal digits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The Keras model that the bundle was exported from."""
+
+    name: str
+    source_sha256: str
+    latent_dim: int
+    image_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.source_sha256):
+            raise codec.DecodeError("model: source_sha256 must be 64 lower-case hexadecimal digits")
+        if self.latent_dim < 1 or not self.image_shape or min(self.image_shape) < 1:
+            raise codec.DecodeError("model: latent_dim and image_shape must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationRecord:
+    """A precision spelled out: what is stored and computed in which type.
+
+    Attributes:
+        weights: stored type of the large weights.
+        weight_granularity: `per-tensor`, `per-channel`, or `none` for float weights.
+        weights_symmetric: zero point fixed at 0; None for float weights.
+        activations: type that flows between operators.
+        activations_symmetric: zero point fixed at 0; None for float activations.
+        note: what the types alone do not say, e.g. operators that stay in float.
+    """
+
+    weights: str
+    weight_granularity: str
+    weights_symmetric: bool | None
+    activations: str
+    activations_symmetric: bool | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedPass:
+    """A lowering pass that did not apply, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoweringRecord:
+    """The exact rewrites that this artifact went through."""
+
+    applied: tuple[str, ...]
+    refused: tuple[RefusedPass, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeRequirement:
+    """The oldest runtime whose operators and format cover the artifact.
+
+    Attributes:
+        name: `tflite-runtime`, `ai-edge-litert` or `onnxruntime`.
+        version: oldest version, or `unknown` where the converter does not say.
+        detail: how that was found, e.g. the opset or the converter's own statement.
+    """
+
+    name: str
+    version: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRecord:
+    """One measured difference between the artifact and the Keras model.
+
+    `value` is None where the figure is infinite (e.g. the PSNR of identical images).
+    """
+
+    output: str
+    metric: str
+    value: float | None
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRecord:
+    """The verdict on an artifact, and the figures it rests on."""
+
+    passed: bool
+    samples: int
+    runtime: str
+    metrics: tuple[MetricRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRecord:
+    """Latency of one inference, measured at export. It holds for that machine only.
+
+    Attributes:
+        machine: CPU model, cores and system that it was measured on.
+        runtime: name and version of the runtime.
+        threads: threads the runtime was given.
+        batch: images or latents per inference.
+        median_ms: median over rounds, milliseconds per inference.
+        p95_ms: 95th percentile, milliseconds per inference.
+        times_faster_than_keras: the Keras model's fastest call over this, medians of one run.
+        times_faster_than_float32: float32 artifact of the same format over this; None for itself.
+    """
+
+    machine: str
+    runtime: str
+    threads: int
+    batch: int
+    median_ms: float
+    p95_ms: float
+    times_faster_than_keras: float | None
+    times_faster_than_float32: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRecord:
+    """One file: a component in a format at a precision."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+    component: Component
+    format: Format
+    precision: Precision
+    quantization: QuantizationRecord
+    lowering: LoweringRecord
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    oldest_runtime: RuntimeRequirement
+    parity: ParityRecord | None
+    latency: LatencyRecord | None
+
+    def __post_init__(self) -> None:
+        _check_file(f"artifact {self.label}", self.file, self.size_bytes, self.sha256)
+
+    @property
+    def label(self) -> str:
+        """Readable identity, e.g. `decoder int8 tflite`."""
+        return f"{self.component} {self.precision} {self.format}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """The representative dataset that activation ranges were taken from."""
+
+    source: str
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenRecord:
+    """The file of golden vectors, and where their inputs come from."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+    source: str
+    images: int
+    latents: int
+
+    def __post_init__(self) -> None:
+        _check_file("golden", self.file, self.size_bytes, self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that a bundle says of itself."""
+
+    schema_version: int
+    model: ModelRecord
+    artifacts: tuple[ArtifactRecord, ...]
+    calibration: CalibrationRecord | None
+    golden: GoldenRecord
+    tools: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        files = [record.file for record in self.artifacts] + [self.golden.file]
+        # Case-insensitive file systems would make one file of two names.
+        if len({file.lower() for file in files}) != len(files):
+            raise codec.DecodeError("artifacts: a file is named twice")
+        identities = [(a.component, a.format, a.precision) for a in self.artifacts]
+        if len(set(identities)) != len(identities):
+            raise codec.DecodeError(
+                "artifacts: a component stands twice in one format and precision"
+            )
+        if not self.artifacts:
+            raise codec.DecodeError("artifacts: a bundle holds at least one")
+
+
+def write_manifest(manifest: Manifest) -> str:
+    """Give the manifest as JSON text."""
+    return json.dumps(codec.encode(manifest), indent=2, allow_nan=False) + "\n"
+
+
+def read_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest, refusing everything that is not exactly one.
+
+    Args:
+        text: content of the file.
+        where: its path, for the error message.
+
+    Raises:
+        BundleError: not JSON, an unknown version, or unknown, missing, duplicate or ill-typed
+            keys; the message names the place.
+    """
+    try:
+        raw = codec.loads(text)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema_version {version} is newer than supported ({SCHEMA_VERSION}). "
+                "Upgrade vae-edge: pip install -U vae-edge."
+            )
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise BundleError(
+                f"{where}: schema_version must be {SCHEMA_VERSION}; received {version!r}. "
+                "This is not a vae-edge manifest, or it was damaged: copy the bundle again."
+            )
+        return codec.decode(Manifest, raw)
+    except codec.DecodeError as error:
+        raise BundleError(
+            f"{where}: {error}. The manifest was damaged or edited: copy or export the bundle again."
+        ) from error
+
+
+def manifest_schema() -> dict[str, object]:
+    """Give the JSON Schema of the manifest, as published in `vae_edge/manifest.schema.json`."""
+    return codec.schema(Manifest, title=f"vae-edge bundle manifest, version {SCHEMA_VERSION}")

@@ -1,0 +1,83 @@
+"""ONNX artifacts through ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from vae_edge.errors import ArtifactError, RuntimeMissingError
+from vae_edge.runners.base import Runner, RunnerBase, check_feeds
+from vae_edge.terms import FloatArray, TensorSpec
+
+__all__ = ["open_onnx"]
+
+_DTYPES = {"tensor(float)": "float32"}
+_FATAL_ONLY = 4
+
+
+def open_onnx(content: bytes, name: str, threads: int) -> Runner:
+    """Load an ONNX model.
+
+    Raises:
+        ArtifactError: it is damaged, needs a newer runtime, or has inputs that are not float32.
+        RuntimeMissingError: onnxruntime cannot be imported.
+    """
+    try:
+        ort: Any = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise RuntimeMissingError(
+            "Running an .onnx artifact needs ONNX Runtime, which cannot be imported: "
+            f"pip install onnxruntime (64-bit systems). Tried onnxruntime: {error}."
+        ) from error
+    runtime = f"onnxruntime {ort.__version__}"
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Errors are raised as exceptions; its own log lines would only repeat them.
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  its exceptions share no base class but this
+        raise ArtifactError(
+            f"{name}: {runtime} cannot load it: {' '.join(str(error).split())} Either the file is "
+            "damaged or it needs a newer runtime: see oldest_runtime in the manifest, or "
+            "pip install -U onnxruntime."
+        ) from error
+    return _OnnxRuntimeRunner(session, name, runtime)
+
+
+def _spec(name: str, node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise ArtifactError(
+            f"{name}: '{node.name}' is {node.type}; expected float inputs and outputs. "
+            "Export it again with vae-edge."
+        )
+    shape = tuple(n if isinstance(n, int) else None for n in node.shape)
+    return TensorSpec(name=node.name, shape=shape, dtype=_DTYPES[node.type])
+
+
+class _OnnxRuntimeRunner(RunnerBase):
+    def __init__(self, session: Any, name: str, runtime: str) -> None:
+        super().__init__(
+            name=name,
+            runtime=runtime,
+            inputs=tuple(_spec(name, node) for node in session.get_inputs()),
+            outputs=tuple(_spec(name, node) for node in session.get_outputs()),
+        )
+        self._session: Any = session
+        self._output_names = [spec.name for spec in self.outputs]
+
+    def run(self, feeds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run one inference."""
+        check_feeds(self._name, self._inputs, feeds)
+        if self._session is None:
+            raise ArtifactError(f"{self._name}: the runner is closed. Open the artifact again.")
+        # Each call allocates its outputs anew, so they are the caller's own.
+        values = self._session.run(self._output_names, dict(feeds))
+        return dict(zip(self._output_names, values, strict=True))
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None

@@ -1,0 +1,103 @@
+"""The words that every part of vae-edge shares: components, formats, precisions, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_edge.errors import ArtifactError
+
+__all__ = [
+    "COMPONENT_INPUT",
+    "COMPONENT_OUTPUTS",
+    "Component",
+    "FloatArray",
+    "Format",
+    "Precision",
+    "TensorSpec",
+]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class _Term(str, Enum):
+    """A string enum whose members print as their value (`StrEnum` needs Python 3.11)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Component(_Term):
+    """One half of a VAE. The random sampling between them is in neither."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class Format(_Term):
+    """The file format of an artifact."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
+
+
+class Precision(_Term):
+    """How weights and activations are stored and computed.
+
+    What a precision means exactly in a format (types, granularity, symmetry) is recorded per
+    artifact in the manifest.
+    """
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+    INT16X8 = "int16x8"
+
+
+COMPONENT_INPUT: Mapping[Component, str] = MappingProxyType(
+    {Component.ENCODER: "image", Component.DECODER: "z"}
+)
+COMPONENT_OUTPUTS: Mapping[Component, tuple[str, ...]] = MappingProxyType(
+    {Component.ENCODER: ("z_mean", "z_log_var"), Component.DECODER: ("reconstruction",)}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One named input or output of an artifact, as stored in its file.
+
+    Attributes:
+        name: name at the artifact's boundary, e.g. `z_mean`.
+        shape: one entry per axis, the first is the batch; None where any size is accepted.
+        dtype: numpy name of the stored type, e.g. `float32` or `int8`.
+        scale: real value of one step, per tensor; None for a float tensor.
+        zero_point: stored value that stands for 0.0; None for a float tensor.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.scale is None) != (self.zero_point is None):
+            raise ArtifactError(
+                f"tensor '{self.name}': scale and zero_point belong together; received "
+                f"scale={self.scale}, zero_point={self.zero_point}."
+            )
+
+    @property
+    def batch(self) -> int | None:
+        """Fixed batch size, or None when any batch is accepted."""
+        return self.shape[0]
+
+    def __str__(self) -> str:
+        axes = ", ".join("any" if n is None else str(n) for n in self.shape)
+        return f"{self.name} {self.dtype} ({axes})"
