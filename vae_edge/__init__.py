@@ -5,4 +5,12 @@ from vae_edge.edge_vae import EdgeVAE, Posterior
 from vae_edge.errors import VaeEdgeError
 from vae_edge.terms import Component, Format, Precision
 
-__all__ = ["Component", "EdgeVAE", "Format", "Posterior", "Precision", "VaeEdgeError", "__version__"]
+__all__ = [
+    "Component",
+    "EdgeVAE",
+    "Format",
+    "Posterior",
+    "Precision",
+    "VaeEdgeError",
+    "__version__",
+]

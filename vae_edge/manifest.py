@@ -278,7 +278,8 @@ def read_manifest(text: str, where: str) -> Manifest:
         return codec.decode(Manifest, raw)
     except codec.DecodeError as error:
         raise BundleError(
-            f"{where}: {error}. The manifest was damaged or edited: copy or export the bundle again."
+            f"{where}: {error}. The manifest was damaged or edited: copy or export the bundle "
+            "again."
         ) from error
 
 

@@ -160,7 +160,7 @@ def quantize(values: FloatArray, spec: TensorSpec) -> npt.NDArray[Any]:
         return values
     info = np.iinfo(spec.dtype)
     stored = np.rint(values / np.float32(spec.scale)) + spec.zero_point
-    return np.clip(stored, info.min, info.max).astype(spec.dtype)
+    return np.asarray(np.clip(stored, info.min, info.max), spec.dtype)
 
 
 def dequantize(stored: npt.NDArray[Any], spec: TensorSpec) -> FloatArray:

@@ -39,7 +39,7 @@ def open_onnx(content: bytes, name: str, threads: int) -> Runner:
     options.log_severity_level = _FATAL_ONLY
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001  its exceptions share no base class but this
+    except Exception as error:  # its exceptions share no other base class
         raise ArtifactError(
             f"{name}: {runtime} cannot load it: {' '.join(str(error).split())} Either the file is "
             "damaged or it needs a newer runtime: see oldest_runtime in the manifest, or "

@@ -51,7 +51,9 @@ def open_artifact(path: str | Path, *, threads: int = 1) -> Runner:
         format = Format(path.suffix.removeprefix("."))  # noqa: A001
     except ValueError:
         known = ", ".join(f".{member}" for member in Format)
-        raise ArtifactError(f"{path}: not an artifact; expected a file ending in {known}.") from None
+        raise ArtifactError(
+            f"{path}: not an artifact; expected a file ending in {known}."
+        ) from None
     try:
         content = path.read_bytes()
     except OSError as error:

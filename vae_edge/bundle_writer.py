@@ -1,0 +1,214 @@
+"""Writing a bundle whole or not at all, without losing the one that was there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from vae_edge.bundle import Bundle
+from vae_edge.errors import BundleError
+from vae_edge.manifest import MANIFEST_NAME, Manifest, write_manifest
+
+__all__ = ["BundleWriter"]
+
+
+class BundleWriter:
+    """A bundle under construction, in a temporary directory beside its destination.
+
+    Use as a context manager: `add` files, then `stage` the manifest (the staged directory can be
+    opened as a bundle, to verify and to measure it), then `publish`. Leaving the block without
+    publishing removes everything that was written and leaves the destination as it was.
+    """
+
+    def __init__(self, destination: str | Path, *, replace: bool = False) -> None:
+        """Take a destination; nothing is touched yet.
+
+        Args:
+            destination: directory that the bundle shall become.
+            replace: replace an existing bundle there even where the new one lacks some of its
+                artifacts.
+        """
+        self._destination = Path(destination).absolute()
+        self._replace = replace
+        self._staging: Path | None = None
+
+    def __enter__(self) -> BundleWriter:
+        """Check that the destination can be written, and make the temporary directory.
+
+        Raises:
+            BundleError: the destination is not writable, or holds something other than a bundle.
+        """
+        check_destination(self._destination)
+        parent = self._destination.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(parent, self._destination.name)
+            self._staging = Path(
+                tempfile.mkdtemp(prefix=f".{self._destination.name}.{os.getpid()}.", dir=parent)
+            )
+        except OSError as error:
+            raise _cannot_write(self._destination, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove whatever was not published."""
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _cannot_write(self._destination, error) from error
+
+    @property
+    def staging(self) -> Path:
+        """Directory that files are being written to."""
+        if self._staging is None:
+            raise BundleError("the bundle writer is not open; use it in a `with` block.")
+        return self._staging
+
+    def add(self, file: str, content: bytes) -> None:
+        """Write one file of the bundle.
+
+        Raises:
+            BundleError: it cannot be written, e.g. because the disk is full.
+        """
+        self._write(file, content)
+
+    def stage(self, manifest: Manifest) -> Bundle:
+        """Write the manifest and open the result, verified, where it is staged."""
+        self._write(MANIFEST_NAME, write_manifest(manifest).encode())
+        return Bundle.open(self.staging)
+
+    def check_replaces(self, manifest: Manifest) -> None:
+        """Refuse, before any work, to replace a bundle that holds more than the new one will.
+
+        Args:
+            manifest: of the new bundle; only its artifacts' identities matter.
+        """
+        check_replacement(
+            self._destination, {record.file for record in manifest.artifacts}, self._replace
+        )
+
+    def publish(self) -> Bundle:
+        """Put the staged bundle in its place and give it.
+
+        An existing bundle is moved aside first and removed last, so that at every moment one of
+        the two is whole on disk.
+
+        Raises:
+            BundleError: the destination changed meanwhile, or cannot be written.
+        """
+        staging = self.staging
+        Bundle.open(staging)
+        check_destination(self._destination)
+        aside = staging.with_name(staging.name + ".old")
+        try:
+            staging.chmod(0o755)
+            if self._destination.exists():
+                self._destination.rename(aside)
+            try:
+                staging.rename(self._destination)
+            except OSError:
+                if aside.exists():
+                    aside.rename(self._destination)
+                raise
+        except OSError as error:
+            raise _cannot_write(self._destination, error) from error
+        self._staging = None
+        shutil.rmtree(aside, ignore_errors=True)
+        return Bundle.open(self._destination)
+
+    def _write(self, file: str, content: bytes) -> None:
+        path = self.staging / file
+        try:
+            with path.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _cannot_write(self._destination, error) from error
+
+
+def check_destination(destination: Path) -> None:
+    """Refuse a destination that is not free, an empty directory, or a bundle and nothing else.
+
+    Raises:
+        BundleError: what stands there, and what to do.
+    """
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise BundleError(
+            f"{destination}: is a file or a symbolic link; a bundle is a directory. "
+            "Choose another --out."
+        )
+    try:
+        names = {entry.name for entry in destination.iterdir()} if destination.exists() else set()
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
+    if not names:
+        return
+    foreign = names
+    if MANIFEST_NAME in names:
+        manifest = Bundle.open(destination).manifest
+        foreign = names - {
+            MANIFEST_NAME,
+            manifest.golden.file,
+            *(a.file for a in manifest.artifacts),
+        }
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise BundleError(
+            f"{destination}: holds files that are not part of a bundle ({shown}); they would be "
+            "lost. Choose another --out, or move them away."
+        )
+
+
+def check_replacement(destination: Path, files: set[str], replace: bool) -> None:
+    """Refuse to replace a bundle by one that lacks some of its artifacts, unless told to.
+
+    Raises:
+        BundleError: which artifacts would be lost, and how to say that this is meant.
+    """
+    if replace or not (destination / MANIFEST_NAME).exists():
+        return
+    lost = sorted({a.file for a in Bundle.open(destination).manifest.artifacts} - files)
+    if lost:
+        raise BundleError(
+            f"{destination}: holds a bundle with artifacts that this export does not make "
+            f"({', '.join(lost)}); they would be lost. Choose another --out, name those formats "
+            "and precisions too, or give --replace."
+        )
+
+
+def _remove_abandoned(parent: Path, name: str) -> None:
+    """Remove what exports that were killed left behind; a live process's directory stays."""
+    for path in parent.glob(f".{name}.*.*"):
+        owner = path.name.removeprefix(f".{name}.").split(".")[0]
+        if owner.isdigit() and not _alive(int(owner)) and not path.name.endswith(".old"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _cannot_write(destination: Path, error: OSError) -> BundleError:
+    remedy = (
+        "Free some space, or choose an --out on another disk."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "Choose an --out that you may write to."
+    )
+    return BundleError(f"{destination}: cannot be written: {error.strerror}. {remedy}")

@@ -1,0 +1,283 @@
+"""The VAE that an application on a device calls: numpy in, numpy out, one runtime behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_edge.bundle import Bundle
+from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
+from vae_edge.manifest import ArtifactRecord
+from vae_edge.runners.base import Runner
+from vae_edge.runners.batching import run_batched
+from vae_edge.terms import Component, FloatArray, Format, Precision
+
+__all__ = ["EdgeVAE", "Posterior"]
+
+# The most exact first: a caller who asks for nothing gets the model they trained.
+_EXACTNESS = (
+    Precision.FLOAT32,
+    Precision.FLOAT16,
+    Precision.INT16X8,
+    Precision.DYNAMIC,
+    Precision.INT8,
+)
+
+
+_T = TypeVar("_T", Format, Precision)
+
+
+class Posterior(NamedTuple):
+    """q(z given x) = N(z_mean, exp(z_log_var)), one row per image.
+
+    Attributes:
+        z_mean: float32, (count, latent_dim).
+        z_log_var: float32, (count, latent_dim), natural logarithm of the variance.
+    """
+
+    z_mean: FloatArray
+    z_log_var: FloatArray
+
+
+class EdgeVAE:
+    """A bundle's encoder and decoder, ready to call.
+
+    Images are float32, (count, height, width, channels), in [0, 1]. Latents are float32,
+    (count, latent_dim). Any count is accepted, also where the artifact's batch is fixed.
+
+    Example:
+        with EdgeVAE.open("build/mnist-vae", format="tflite", precision="int8") as vae:
+            digits = vae.generate(16, seed=0)
+            z_mean, z_log_var = vae.encode(digits)
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        image_shape: tuple[int, ...],
+        encoder: Runner | None,
+        decoder: Runner | None,
+    ) -> None:
+        """Take loaded components; `EdgeVAE.open` is the usual way."""
+        self.latent_dim = latent_dim
+        self.image_shape = image_shape
+        self._encoder = encoder
+        self._decoder = decoder
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        *,
+        format: Format | str | None = None,  # noqa: A002
+        precision: Precision | str | None = None,
+        threads: int = 1,
+    ) -> EdgeVAE:
+        """Open a bundle and load its encoder and decoder, as far as it holds them.
+
+        Args:
+            bundle: the bundle's directory.
+            format: `tflite` or `onnx`; by default the first that the bundle holds and for which a
+                runtime is installed.
+            precision: by default the most exact that the bundle holds in that format.
+            threads: threads the runtime may use.
+
+        Raises:
+            BundleError: no valid bundle, or it does not hold what was asked for.
+            RuntimeMissingError: the runtime that is needed is not installed.
+        """
+        opened = Bundle.open(bundle)
+        formats = tuple(Format) if format is None else (_term(Format, format),)
+        precisions = _EXACTNESS if precision is None else (_term(Precision, precision),)
+        missing: RuntimeMissingError | None = None
+        for each in formats:
+            records = _records(opened, each, precisions)
+            if not records:
+                continue
+            try:
+                runners = {
+                    component: opened.open_runner(record, threads)
+                    for component, record in records.items()
+                }
+            except RuntimeMissingError as error:
+                missing = missing or error
+                continue
+            return cls(
+                latent_dim=opened.manifest.model.latent_dim,
+                image_shape=opened.manifest.model.image_shape,
+                encoder=runners.get(Component.ENCODER),
+                decoder=runners.get(Component.DECODER),
+            )
+        if missing is not None:
+            raise missing
+        asked = " ".join(str(term) for term in (precision, format) if term is not None)
+        held = ", ".join(record.label for record in opened.manifest.artifacts)
+        raise BundleError(f"{opened.path}: holds no {asked} artifact. It holds: {held}.")
+
+    @property
+    def encoder(self) -> Runner:
+        """The loaded encoder.
+
+        Raises:
+            BundleError: the bundle was exported without it.
+        """
+        return self._component(self._encoder, Component.ENCODER)
+
+    @property
+    def decoder(self) -> Runner:
+        """The loaded decoder.
+
+        Raises:
+            BundleError: the bundle was exported without it.
+        """
+        return self._component(self._decoder, Component.DECODER)
+
+    def encode(self, images: npt.ArrayLike) -> Posterior:
+        """Give the posterior of each image.
+
+        Args:
+            images: (count, height, width, channels) or one (height, width, channels), float values
+                in [0, 1].
+
+        Raises:
+            ArtifactError: another shape, values outside [0, 1], or not finite.
+        """
+        outputs = run_batched(self.encoder, self._images(images))
+        return Posterior(outputs["z_mean"], outputs["z_log_var"])
+
+    def decode(self, z: npt.ArrayLike) -> FloatArray:
+        """Give the image of each latent: float32 (count, height, width, channels).
+
+        Args:
+            z: (count, latent_dim) or one (latent_dim,).
+
+        Raises:
+            ArtifactError: another shape, or values that are not finite.
+        """
+        rows = np.asarray(z, np.float32)
+        rows = rows[np.newaxis] if rows.ndim == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != self.latent_dim:
+            raise ArtifactError(
+                f"z must have the shape (count, {self.latent_dim}); received {np.shape(z)}."
+            )
+        if not np.isfinite(rows).all():
+            raise ArtifactError("z holds values that are not finite (NaN or infinity).")
+        return run_batched(self.decoder, rows)["reconstruction"]
+
+    def reconstruct(self, images: npt.ArrayLike) -> FloatArray:
+        """Encode each image and decode its z_mean: float32 (count, height, width, channels)."""
+        return self.decode(self.encode(images).z_mean)
+
+    def sample(
+        self, posterior: Posterior, *, seed: int | np.random.Generator | None = None
+    ) -> FloatArray:
+        """Draw one latent per row: z = z_mean + exp(z_log_var / 2) * epsilon, epsilon ~ N(0, I).
+
+        The reparameterization of Kingma and Welling, "Auto-Encoding Variational Bayes" (2013).
+
+        Args:
+            posterior: as `encode` gives it.
+            seed: seed or generator of epsilon; by default a fresh one each time.
+        """
+        z_mean, z_log_var = posterior
+        epsilon = np.random.default_rng(seed).standard_normal(z_mean.shape, dtype=np.float32)
+        return np.asarray(z_mean + np.exp(z_log_var / 2) * epsilon, np.float32)
+
+    def generate(self, count: int, *, seed: int | np.random.Generator | None = None) -> FloatArray:
+        """Decode `count` latents drawn from the prior N(0, I).
+
+        Args:
+            count: how many images, 0 or more.
+            seed: seed or generator of the latents; by default a fresh one each time.
+
+        Raises:
+            ArtifactError: count is negative.
+        """
+        if count < 0:
+            raise ArtifactError(f"count must be 0 or more; received {count}.")
+        rng = np.random.default_rng(seed)
+        return self.decode(rng.standard_normal((count, self.latent_dim), dtype=np.float32))
+
+    def close(self) -> None:
+        """Release the runtimes' memory. Closing twice is harmless."""
+        for runner in (self._encoder, self._decoder):
+            if runner is not None:
+                runner.close()
+
+    def __enter__(self) -> EdgeVAE:
+        """Give the VAE itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _component(self, runner: Runner | None, component: Component) -> Runner:
+        if runner is None:
+            raise BundleError(
+                f"this bundle was exported without its {component}. Export it again without "
+                "--component."
+            )
+        return runner
+
+    def _images(self, images: npt.ArrayLike) -> FloatArray:
+        given = np.asarray(images)
+        if given.dtype.kind not in "fbiu" or given.dtype == np.uint8:
+            raise ArtifactError(
+                f"images must be floats in [0, 1]; received {given.dtype}. "
+                "Convert 8-bit images with images.astype(numpy.float32) / 255."
+            )
+        rows = given.astype(np.float32, copy=False)
+        rows = rows[np.newaxis] if rows.ndim == len(self.image_shape) else rows
+        if rows.shape[1:] != self.image_shape:
+            expected = ", ".join(map(str, self.image_shape))
+            raise ArtifactError(
+                f"images must have the shape (count, {expected}); received {given.shape}. "
+                "Resize or reshape them as in training."
+            )
+        # Written so that NaN fails too.
+        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
+            raise ArtifactError(
+                f"images must lie in [0, 1]; received values from {rows.min():g} to "
+                f"{rows.max():g}. Divide 8-bit values by 255."
+            )
+        return rows
+
+
+def _records(
+    bundle: Bundle,
+    format: Format,
+    precisions: tuple[Precision, ...],
+) -> dict[Component, ArtifactRecord]:
+    """Both halves at the first precision that holds every component of this bundle."""
+    wanted = {record.component for record in bundle.manifest.artifacts}
+    best: dict[Component, ArtifactRecord] = {}
+    for precision in precisions:
+        found = {
+            record.component: record
+            for record in bundle.select(formats=(format,), precisions=(precision,))
+        }
+        if found.keys() == wanted:
+            return found
+        best = best or found
+    return best
+
+
+def _term(kind: type[_T], value: str) -> _T:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(member) for member in kind)
+        raise BundleError(
+            f"unknown {kind.__name__.lower()} '{value}'. Choose one of: {choices}."
+        ) from None
