@@ -1,0 +1,1 @@
+"""Host side: from a Keras VAE to the artifacts of a bundle."""

@@ -1,0 +1,94 @@
+"""Reading a TFLite flatbuffer: its operators, and the runtime that they need."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from vae_edge.manifest import RuntimeRequirement
+
+__all__ = ["TFLiteModel", "TFLiteOperator"]
+
+_MIN_RUNTIME = b"min_runtime_version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFLiteOperator:
+    """One operator of the main graph.
+
+    Attributes:
+        name: name in the TFLite schema, e.g. `TRANSPOSE_CONV`.
+        version: version that the runtime must know.
+        hybrid: quantized weights on float activations.
+    """
+
+    name: str
+    version: int
+    hybrid: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFLiteModel:
+    """What vae-edge wants to know of a flatbuffer."""
+
+    operators: tuple[TFLiteOperator, ...]
+    min_runtime_version: str
+
+    @classmethod
+    def parse(cls, content: bytes) -> TFLiteModel:
+        """Read a flatbuffer that a converter has just written."""
+        fb: Any = importlib.import_module("tensorflow.lite.python.schema_py_generated")
+        model = fb.ModelT.InitFromObj(fb.Model.GetRootAsModel(content, 0))
+        names = {
+            code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()
+        }
+        (graph,) = model.subgraphs
+        operators = []
+        for op in graph.operators:
+            code = model.operatorCodes[op.opcodeIndex]
+            # Codes above 127 stand in the newer field; the older one then holds a placeholder.
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            inputs = [graph.tensors[i].type for i in op.inputs if i >= 0]
+            hybrid = fb.TensorType.FLOAT32 in inputs and fb.TensorType.INT8 in inputs
+            operators.append(TFLiteOperator(name=name, version=code.version, hybrid=hybrid))
+        metadata = {
+            entry.name: bytes(model.buffers[entry.buffer].data).split(b"\0")[0].decode()
+            for entry in model.metadata or ()
+            if model.buffers[entry.buffer].data is not None
+        }
+        return cls(
+            operators=tuple(operators),
+            min_runtime_version=metadata.get(_MIN_RUNTIME, ""),
+        )
+
+    def oldest_runtime(self) -> RuntimeRequirement:
+        """Give the oldest runtime package that can run the model.
+
+        The converter's own statement covers operator versions, but not this: TRANSPOSE_CONV with
+        int8 weights on float activations has had a version number since before tflite-runtime
+        2.14, whose kernel nevertheless refuses it (`weights->type != input->type`).
+        """
+        if any(op.name == "TRANSPOSE_CONV" and op.hybrid for op in self.operators):
+            return RuntimeRequirement(
+                name="ai-edge-litert",
+                version="1.0.1",
+                detail="TRANSPOSE_CONV with int8 weights on float activations",
+            )
+        stated = self.min_runtime_version or "unknown"
+        if _release(stated) > _release("2.14.0"):
+            return RuntimeRequirement(
+                name="ai-edge-litert",
+                version="1.0.1",
+                detail=f"the converter states TensorFlow Lite {stated}",
+            )
+        return RuntimeRequirement(
+            name="tflite-runtime",
+            version=stated,
+            detail="stated by the converter for the operators' versions",
+        )
+
+
+def _release(text: str) -> tuple[int, ...]:
+    parts = text.split(".")
+    return tuple(int(part) for part in parts) if all(p.isdigit() for p in parts) else ()
