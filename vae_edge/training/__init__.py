@@ -1,0 +1,1 @@
+"""Host side: data sets, the model, and a training run that can be interrupted and resumed."""
