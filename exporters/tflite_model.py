@@ -40,9 +40,7 @@ class TFLiteModel:
         """Read a flatbuffer that a converter has just written."""
         fb: Any = importlib.import_module("tensorflow.lite.python.schema_py_generated")
         model = fb.ModelT.InitFromObj(fb.Model.GetRootAsModel(content, 0))
-        names = {
-            code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()
-        }
+        names = {code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()}
         (graph,) = model.subgraphs
         operators = []
         for op in graph.operators:

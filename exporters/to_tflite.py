@@ -126,9 +126,7 @@ def _write_saved_model(request: ExportRequest, directory: str) -> None:
     )
     archive = keras.export.ExportArchive()
     archive.track(request.vae.component(request.component))
-    archive.add_endpoint(
-        SIGNATURE, request.vae.function(request.component), input_signature=[spec]
-    )
+    archive.add_endpoint(SIGNATURE, request.vae.function(request.component), input_signature=[spec])
     archive.write_out(directory, verbose=False)
 
 

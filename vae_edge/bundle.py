@@ -20,7 +20,7 @@ from vae_edge.runners.base import Runner
 from vae_edge.runners.registry import open_artifact_bytes
 from vae_edge.terms import Component, Format, Precision
 
-__all__ = ["Bundle", "sha256_of"]
+__all__ = ["Bundle", "manifest_of", "sha256_of"]
 
 # A real manifest has some 20 KB. A device with little memory must not be made to parse a large one.
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -60,17 +60,7 @@ class Bundle:
                 f"{path}: {what}; expected a bundle directory. "
                 "Make one with: vae-edge export --format tflite --out DIR."
             )
-        where = path / MANIFEST_NAME
-        if not where.exists() and not where.is_symlink():
-            raise BundleError(
-                f"{path}: has no {MANIFEST_NAME}, so it is not a bundle. "
-                "Make one with: vae-edge export --format tflite --out DIR."
-            )
-        try:
-            text = _read(where, _MAX_MANIFEST_BYTES).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise BundleError(f"{where}: is not UTF-8 text. {_COPY_AGAIN}") from error
-        bundle = cls(path=path, manifest=read_manifest(text, str(where)))
+        bundle = cls(path=path, manifest=manifest_of(path))
         for record in bundle.manifest.artifacts:
             bundle.read(record)
         bundle.read(bundle.manifest.golden)
@@ -153,6 +143,25 @@ class Bundle:
                 f"{_COPY_AGAIN}"
             )
         return runner
+
+
+def manifest_of(directory: Path) -> Manifest:
+    """Read a bundle's manifest without looking at the files that it names.
+
+    Raises:
+        BundleError: there is none, or it is not valid.
+    """
+    path = directory / MANIFEST_NAME
+    if not path.exists() and not path.is_symlink():
+        raise BundleError(
+            f"{directory}: has no {MANIFEST_NAME}, so it is not a bundle. "
+            "Make one with: vae-edge export --format tflite --out DIR."
+        )
+    try:
+        text = _read(path, _MAX_MANIFEST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: is not UTF-8 text. {_COPY_AGAIN}") from error
+    return read_manifest(text, str(path))
 
 
 def _boundary(specs: tuple[object, ...]) -> list[str]:

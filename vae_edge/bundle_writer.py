@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from vae_edge.bundle import Bundle
+from vae_edge.bundle import Bundle, manifest_of
 from vae_edge.errors import BundleError
 from vae_edge.manifest import MANIFEST_NAME, Manifest, write_manifest
 
-__all__ = ["BundleWriter"]
+__all__ = ["BundleWriter", "check_destination", "check_replacement"]
 
 
 class BundleWriter:
@@ -24,16 +24,9 @@ class BundleWriter:
     publishing removes everything that was written and leaves the destination as it was.
     """
 
-    def __init__(self, destination: str | Path, *, replace: bool = False) -> None:
-        """Take a destination; nothing is touched yet.
-
-        Args:
-            destination: directory that the bundle shall become.
-            replace: replace an existing bundle there even where the new one lacks some of its
-                artifacts.
-        """
+    def __init__(self, destination: str | Path) -> None:
+        """Take the directory that the bundle shall become; nothing is touched yet."""
         self._destination = Path(destination).absolute()
-        self._replace = replace
         self._staging: Path | None = None
 
     def __enter__(self) -> BundleWriter:
@@ -86,16 +79,6 @@ class BundleWriter:
         """Write the manifest and open the result, verified, where it is staged."""
         self._write(MANIFEST_NAME, write_manifest(manifest).encode())
         return Bundle.open(self.staging)
-
-    def check_replaces(self, manifest: Manifest) -> None:
-        """Refuse, before any work, to replace a bundle that holds more than the new one will.
-
-        Args:
-            manifest: of the new bundle; only its artifacts' identities matter.
-        """
-        check_replacement(
-            self._destination, {record.file for record in manifest.artifacts}, self._replace
-        )
 
     def publish(self) -> Bundle:
         """Put the staged bundle in its place and give it.
@@ -156,7 +139,7 @@ def check_destination(destination: Path) -> None:
         return
     foreign = names
     if MANIFEST_NAME in names:
-        manifest = Bundle.open(destination).manifest
+        manifest = _existing_manifest(destination)
         foreign = names - {
             MANIFEST_NAME,
             manifest.golden.file,
@@ -178,13 +161,23 @@ def check_replacement(destination: Path, files: set[str], replace: bool) -> None
     """
     if replace or not (destination / MANIFEST_NAME).exists():
         return
-    lost = sorted({a.file for a in Bundle.open(destination).manifest.artifacts} - files)
+    lost = sorted({a.file for a in _existing_manifest(destination).artifacts} - files)
     if lost:
         raise BundleError(
             f"{destination}: holds a bundle with artifacts that this export does not make "
             f"({', '.join(lost)}); they would be lost. Choose another --out, name those formats "
             "and precisions too, or give --replace."
         )
+
+
+def _existing_manifest(destination: Path) -> Manifest:
+    try:
+        return manifest_of(destination)
+    except BundleError as error:
+        raise BundleError(
+            f"{destination}: something stands there that cannot be read as a bundle, so it is left "
+            f"alone ({error}) Choose another --out, or remove it yourself."
+        ) from error
 
 
 def _remove_abandoned(parent: Path, name: str) -> None:

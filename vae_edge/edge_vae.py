@@ -74,7 +74,7 @@ class EdgeVAE:
         cls,
         bundle: str | Path,
         *,
-        format: Format | str | None = None,  # noqa: A002
+        format: Format | str | None = None,
         precision: Precision | str | None = None,
         threads: int = 1,
     ) -> EdgeVAE:

@@ -22,7 +22,14 @@ from vae_edge.errors import ModelError, RuntimeMissingError
 from vae_edge.runners.base import Runner, RunnerBase, check_feeds
 from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Component, FloatArray, TensorSpec
 
-__all__ = ["KerasCall", "KerasVAE", "load_keras_vae", "open_keras_runner", "shipped_model_path"]
+__all__ = [
+    "KerasCall",
+    "KerasVAE",
+    "default_name",
+    "load_keras_vae",
+    "open_keras_runner",
+    "shipped_model_path",
+]
 
 HOST_REMEDY = "pip install 'vae-edge[host]'"
 SHIPPED_MODEL_NAME = "mnist-vae"
@@ -118,8 +125,7 @@ def load_keras_vae(path: str | Path) -> KerasVAE:
             "damaged, or it needs a custom layer that is not registered, or code that safe mode "
             "refuses (a Lambda layer): save it again with registered layers only."
         ) from error
-    name = SHIPPED_MODEL_NAME if _is_shipped(path) else _name_of(path)
-    return _split(model, name=name, path=path)
+    return _split(model, name=default_name(path), path=path)
 
 
 def _check_file(path: Path) -> None:
@@ -165,15 +171,9 @@ def _import_keras() -> Any:
     return keras
 
 
-def _is_shipped(path: Path) -> bool:
-    try:
-        return path.samefile(shipped_model_path())
-    except ModelError:
-        return False
-
-
-def _name_of(path: Path) -> str:
-    """`runs/digits/model.keras` is called digits: every run has a `model.keras`."""
+def default_name(path: Path) -> str:
+    """Give a model a name from its path: `runs/digits/model.keras` is called digits."""
+    # Every run has a `model.keras`, so its directory says more.
     stem = path.absolute().parent.name if path.stem == "model" else path.stem
     kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-")
     return kept or "vae"

@@ -172,7 +172,11 @@ class LatencyRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
-    """One file: a component in a format at a precision."""
+    """One file: a component in a format at a precision.
+
+    `operators` counts the operators of its graph by name, so that a device without a parser can
+    list them.
+    """
 
     file: str
     size_bytes: int
@@ -185,6 +189,7 @@ class ArtifactRecord:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     oldest_runtime: RuntimeRequirement
+    operators: Mapping[str, int]
     parity: ParityRecord | None
     latency: LatencyRecord | None
 

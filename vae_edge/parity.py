@@ -20,7 +20,13 @@ from vae_edge.manifest import ArtifactRecord, MetricRecord, ParityRecord
 from vae_edge.metrics import METRICS, check_comparable
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Component, FloatArray, Format, Precision
+from vae_edge.terms import (
+    COMPONENT_OUTPUTS,
+    Component,
+    FloatArray,
+    Format,
+    Precision,
+)
 from vae_edge.tolerances import Override, limits_for
 
 __all__ = ["PAIR", "ParityReport", "SubjectParity", "check_parity", "golden_reference"]
@@ -210,7 +216,9 @@ def _check_group(
         runtime, outputs, failure = _run(bundle, record, inputs[component], threads)
         if outputs is not None:
             results[component] = outputs
-        yield _judge(str(component), record, record.file, runtime, wanted, outputs, failure, overrides)
+        yield _judge(
+            str(component), record, record.file, runtime, wanted, outputs, failure, overrides
+        )
     if len(results) == len(Component):
         record = group[Component.DECODER]
         z_mean = results[Component.ENCODER]["z_mean"]

@@ -15,8 +15,17 @@ from typing import Annotated
 import typer
 
 from vae_edge._version import __version__
-from vae_edge.cli import doctor, export, generate, inspect, parity, quickstart, reconstruct, train
-from vae_edge.cli import benchmark
+from vae_edge.cli import (
+    benchmark,
+    doctor,
+    export,
+    generate,
+    inspect,
+    parity,
+    quickstart,
+    reconstruct,
+    train,
+)
 from vae_edge.cli.console import print_error
 from vae_edge.errors import VaeEdgeError
 
@@ -57,7 +66,9 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Export a Keras VAE to a small device, prove the export, and measure it."""

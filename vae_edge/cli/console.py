@@ -60,7 +60,7 @@ def quiet(verbose: bool) -> Iterator[None]:
     redirected. With `verbose`, everything is shown as it comes. Must be entered before TensorFlow
     is first imported, and not from two threads.
     """
-    global _real_stderr  # noqa: PLW0603
+    global _real_stderr
     if verbose or _real_stderr is not None:
         yield
         return

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["BundlePath", "DataDir", "Json", "Threads", "Verbose"]
+from vae_edge.terms import Format, Precision
+
+__all__ = [
+    "BundlePath",
+    "DataDir",
+    "FormatChoice",
+    "Json",
+    "PrecisionChoice",
+    "Threads",
+    "Verbose",
+]
 
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Bundle directory that `vae-edge export` wrote.")
@@ -17,13 +27,27 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="VAE_EDGE_DATA_DIR",
-        help="Directory that holds the data set's files (MNIST: the four IDX files, gzipped or not, "
-        "or mnist.npz).",
+        help="Directory that holds the data set's files (MNIST: the four IDX files, gzipped or "
+        "not, or mnist.npz).",
+    ),
+]
+FormatChoice = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        help="Default: the first in the bundle that a runtime is installed for.",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+PrecisionChoice = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Default: the most exact in the bundle.", show_default=False),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads each runtime may use.")]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", help="Show what TensorFlow and the converters print, and tracebacks."),
+    typer.Option(
+        "--verbose", help="Show what TensorFlow and the converters print, and tracebacks."
+    ),
 ]

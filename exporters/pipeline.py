@@ -1,0 +1,257 @@
+"""The export: convert every artifact, prove it, measure it, and only then publish the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from exporters.base import ExportRequest
+from exporters.registry import EXPORTERS, check_combinations
+from exporters.representative import Representative, calibration_latents, make_golden
+from vae_edge._version import __version__
+from vae_edge.bundle import Bundle, sha256_of
+from vae_edge.bundle_writer import BundleWriter, check_destination, check_replacement
+from vae_edge.errors import ExportError
+from vae_edge.golden import GoldenVectors
+from vae_edge.keras_vae import KerasVAE
+from vae_edge.manifest import (
+    SCHEMA_VERSION,
+    ArtifactRecord,
+    CalibrationRecord,
+    GoldenRecord,
+    LatencyRecord,
+    Manifest,
+    ModelRecord,
+)
+from vae_edge.parity import ParityReport, check_parity, golden_reference
+from vae_edge.runners.registry import open_artifact_bytes
+from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision
+from vae_edge.tolerances import Override
+
+__all__ = ["ExportPlan", "ExportResult", "export_bundle", "tool_versions"]
+
+GOLDEN_NAME = "golden.npz"
+Measure = Callable[[Path], Mapping[str, LatencyRecord]]
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What to make, and where.
+
+    Attributes:
+        destination: directory that the bundle shall become.
+        formats: at least one.
+        precisions: by format, at least one each.
+        components: at least one.
+        batch: rows per inference; None for any number.
+        replace: replace a bundle at the destination that holds other artifacts too.
+        keep_failing: publish the bundle even where parity fails.
+        overrides: limits that replace the built-in ones.
+    """
+
+    destination: Path
+    formats: tuple[Format, ...]
+    precisions: Mapping[Format, tuple[Precision, ...]]
+    components: tuple[Component, ...] = tuple(Component)
+    batch: int | None = 1
+    replace: bool = False
+    keep_failing: bool = False
+    overrides: tuple[Override, ...] = ()
+
+    def check(self) -> None:
+        """Refuse, before any work, what cannot be made or would lose something.
+
+        Raises:
+            ExportError: a format does not support a precision.
+            BundleError: the destination cannot be written, or holds what would be lost.
+        """
+        for format in self.formats:
+            check_combinations((format,), self.precisions[format])
+        check_destination(self.destination)
+        check_replacement(self.destination, {name for name, *_ in self.files()}, self.replace)
+
+    def files(self) -> Iterator[tuple[str, Component, Format, Precision]]:
+        """Give the artifacts that will be made: file name, component, format, precision."""
+        for format in self.formats:
+            for component in self.components:
+                for precision in self.precisions[format]:
+                    yield f"{component}.{precision}.{format}", component, format, precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """A published bundle and the verdict that it was published on."""
+
+    bundle: Bundle
+    parity: ParityReport
+
+
+def export_bundle(
+    vae: KerasVAE,
+    plan: ExportPlan,
+    representative: Representative,
+    *,
+    measure: Measure | None = None,
+    on_step: OnStep = lambda step: None,
+) -> ExportResult:
+    """Make a bundle: whole, proven and measured, or not at all.
+
+    Args:
+        vae: the Keras model, taken apart.
+        plan: what to make.
+        representative: images to calibrate on and to take golden vectors from.
+        measure: benchmarks the staged bundle; None leaves latency out of the manifest.
+        on_step: told what is about to be done: once per artifact, then for parity and latency.
+
+    Raises:
+        ExportError: a combination cannot be made, a conversion failed, or parity failed.
+        BundleError: the bundle cannot be written.
+    """
+    plan.check()
+    with BundleWriter(plan.destination) as writer:
+        inputs = {
+            Component.ENCODER: representative.calibration,
+            Component.DECODER: calibration_latents(vae, representative),
+        }
+        golden = make_golden(vae, representative)
+        records = []
+        for file, component, format, precision in plan.files():
+            on_step(f"{component} {precision} {format}")
+            request = ExportRequest(
+                vae=vae,
+                component=component,
+                precision=precision,
+                batch=plan.batch,
+                calibration=inputs[component],
+            )
+            records.append(_export_one(writer, file, format, request))
+        manifest = _manifest(vae, plan, representative, tuple(records), golden, writer)
+        on_step("parity")
+        bundle = writer.stage(manifest)
+        parity = check_parity(bundle, golden_reference(bundle), overrides=plan.overrides)
+        if not parity.passed and not plan.keep_failing:
+            raise ExportError(_failures(parity))
+        on_step("latency")
+        latency = measure(writer.staging) if measure is not None else {}
+        writer.stage(_with_results(manifest, parity, latency))
+        return ExportResult(bundle=writer.publish(), parity=parity)
+
+
+def tool_versions(formats: tuple[Format, ...]) -> dict[str, str]:
+    """Give the packages that take part in exporting to these formats, and their versions."""
+    tools = {"vae-edge": __version__, "numpy": version("numpy")}
+    for format in formats:
+        tools.update(EXPORTERS[format].tools())
+    return dict(sorted(tools.items()))
+
+
+def _export_one(
+    writer: BundleWriter, file: str, format: Format, request: ExportRequest
+) -> ArtifactRecord:
+    artifact = EXPORTERS[format].export(request)
+    # The boundary is taken from the runtime that will run it, not from the converter.
+    with open_artifact_bytes(artifact.content, format, name=file) as runner:
+        inputs, outputs = runner.inputs, runner.outputs
+    names = tuple(spec.name for spec in outputs)
+    if names != COMPONENT_OUTPUTS[request.component]:
+        raise ExportError(
+            f"{file}: the converted model's outputs are {', '.join(names)}; expected "
+            f"{', '.join(COMPONENT_OUTPUTS[request.component])}."
+        )
+    random = [name for name in artifact.operators if "random" in name.lower()]
+    if random:
+        raise ExportError(
+            f"{file}: holds the random operator {', '.join(random)}. The sampling must stand "
+            "outside the encoder and the decoder."
+        )
+    writer.add(file, artifact.content)
+    return ArtifactRecord(
+        file=file,
+        size_bytes=len(artifact.content),
+        sha256=sha256_of(artifact.content),
+        component=request.component,
+        format=format,
+        precision=request.precision,
+        quantization=artifact.quantization,
+        lowering=artifact.lowering,
+        inputs=inputs,
+        outputs=outputs,
+        oldest_runtime=artifact.oldest_runtime,
+        operators=artifact.operators,
+        parity=None,
+        latency=None,
+    )
+
+
+def _manifest(
+    vae: KerasVAE,
+    plan: ExportPlan,
+    representative: Representative,
+    records: tuple[ArtifactRecord, ...],
+    golden: GoldenVectors,
+    writer: BundleWriter,
+) -> Manifest:
+    content = golden.to_bytes()
+    writer.add(GOLDEN_NAME, content)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=ModelRecord(
+            name=vae.name,
+            source_sha256=vae.source_sha256,
+            latent_dim=vae.latent_dim,
+            image_shape=vae.image_shape,
+        ),
+        artifacts=records,
+        calibration=CalibrationRecord(
+            source=representative.source,
+            count=len(representative.calibration),
+            seed=representative.seed,
+        ),
+        golden=GoldenRecord(
+            file=GOLDEN_NAME,
+            size_bytes=len(content),
+            sha256=sha256_of(content),
+            source=representative.source,
+            images=len(golden.image_u8),
+            latents=len(golden.z),
+        ),
+        tools=tool_versions(plan.formats),
+    )
+
+
+def _with_results(
+    manifest: Manifest, parity: ParityReport, latency: Mapping[str, LatencyRecord]
+) -> Manifest:
+    verdicts = {subject.file: subject.record() for subject in parity.subjects if subject.file}
+    return dataclasses.replace(
+        manifest,
+        artifacts=tuple(
+            dataclasses.replace(
+                record, parity=verdicts[record.file], latency=latency.get(record.file)
+            )
+            for record in manifest.artifacts
+        ),
+    )
+
+
+def _failures(parity: ParityReport) -> str:
+    lines = []
+    for subject in parity.subjects:
+        worst = [
+            f"{m.output} {m.metric} {m.value:.4g} (limit {m.limit:g})"
+            for m in subject.metrics
+            if not m.passed and m.value is not None
+        ]
+        if not subject.passed:
+            reason = subject.failure or "; ".join(worst)
+            lines.append(f"{subject.subject} {subject.precision} {subject.format}: {reason}")
+    return (
+        "parity failed, so no bundle was written. "
+        + " | ".join(lines)
+        + ". Leave those precisions out, calibrate on data like yours (--calibration), set a limit "
+        "of your own (--tolerance), or publish it all the same with --keep-failing."
+    )

@@ -1,0 +1,173 @@
+"""Where calibration data and golden inputs come from, and that the two never overlap.
+
+Activation ranges decide what an int8 model can represent, so calibration has to cover what the
+model will meet: for the encoder images like the user's, for the decoder latents of such images and
+of the prior. docs/calibration.md has the measurements behind these choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vae_edge.errors import DataError
+from vae_edge.golden import GoldenVectors
+from vae_edge.keras_vae import KerasVAE, open_keras_runner
+from vae_edge.runners.batching import run_batched
+from vae_edge.terms import Component, FloatArray
+
+__all__ = ["ImageSource", "Representative", "from_images", "from_samples", "make_golden", "mix"]
+
+CALIBRATION_IMAGES = 512
+GOLDEN_IMAGES = 256
+GOLDEN_PRIOR_LATENTS = 128
+_GOLDEN_SEED_OFFSET = 1_000_003
+
+
+class ImageSource(Protocol):
+    """A data set, as far as this module needs one."""
+
+    @property
+    def source(self) -> str:
+        """Where the images were found."""
+
+    @property
+    def train_images(self) -> FloatArray:
+        """Images to calibrate on, (count, height, width, channels), in [0, 1]."""
+
+    @property
+    def test_images(self) -> FloatArray:
+        """Held-out images, for golden vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Representative:
+    """Images for calibration, and others for golden vectors.
+
+    Attributes:
+        source: what they are, for the manifest.
+        seed: that they were drawn with.
+        calibration: float32 (count, height, width, channels) in [0, 1].
+        golden: same form; no image stands in both.
+    """
+
+    source: str
+    seed: int
+    calibration: FloatArray
+    golden: FloatArray
+
+    def __post_init__(self) -> None:
+        if not len(self.calibration) or not len(self.golden):
+            raise DataError(
+                f"{self.source}: holds {len(self.calibration)} images to calibrate on and "
+                f"{len(self.golden)} held-out ones; at least one of each is needed."
+            )
+
+
+def _pick(rng: np.random.Generator, images: FloatArray, count: int) -> FloatArray:
+    chosen = rng.permutation(len(images))[:count]
+    return np.ascontiguousarray(images[np.sort(chosen)], np.float32)
+
+
+def _as_stored(images: FloatArray) -> FloatArray:
+    """Round to the 8-bit grey levels that a golden file keeps."""
+    return np.asarray(np.rint(images * 255) / np.float32(255), np.float32)
+
+
+def _without(images: FloatArray, others: FloatArray) -> FloatArray:
+    """Drop the images that also stand in `others`, compared as a golden file stores them."""
+    seen = {_as_stored(image).tobytes() for image in others}
+    keep = [_as_stored(image).tobytes() not in seen for image in images]
+    return np.asarray(images[np.array(keep, bool)], np.float32)
+
+
+def from_images(data: ImageSource, image_shape: tuple[int, ...], seed: int) -> Representative:
+    """Draw from a data set: calibration from its training part, golden from its test part.
+
+    Raises:
+        DataError: its images have another shape than the model's, or too few remain.
+    """
+    if data.train_images.shape[1:] != image_shape:
+        raise DataError(
+            f"{data.source}: has images of {data.train_images.shape[1:]}; the model takes "
+            f"{image_shape}. Choose another --calibration, e.g. samples."
+        )
+    rng = np.random.default_rng(seed)
+    golden = _as_stored(_pick(rng, data.test_images, GOLDEN_IMAGES))
+    calibration = _without(_pick(rng, data.train_images, CALIBRATION_IMAGES), golden)
+    return Representative(source=data.source, seed=seed, calibration=calibration, golden=golden)
+
+
+def from_samples(vae: KerasVAE, seed: int) -> Representative:
+    """Draw from the model itself: its decoder's images of latents from N(0, I)."""
+
+    def draw(count: int, seed: int) -> FloatArray:
+        z = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), np.float32)
+        with open_keras_runner(vae, Component.DECODER) as decoder:
+            # Sigmoid outputs lie in [0, 1] already; a linear decoder's need not.
+            return np.clip(run_batched(decoder, z)["reconstruction"], 0, 1)
+
+    golden = _as_stored(draw(GOLDEN_IMAGES, seed + _GOLDEN_SEED_OFFSET))
+    return Representative(
+        source="the model's own samples (its decoder on z from N(0, I))",
+        seed=seed,
+        calibration=_without(draw(CALIBRATION_IMAGES, seed), golden),
+        golden=golden,
+    )
+
+
+def mix(first: Representative, second: Representative) -> Representative:
+    """Take half of the images of each, so that the size stays what it was."""
+
+    def halves(a: FloatArray, b: FloatArray) -> FloatArray:
+        return np.concatenate([a[: (len(a) + 1) // 2], b[: len(b) // 2]])
+
+    golden = halves(first.golden, second.golden)
+    return Representative(
+        source=f"half {first.source}, half {second.source}",
+        seed=first.seed,
+        calibration=_without(halves(first.calibration, second.calibration), golden),
+        golden=golden,
+    )
+
+
+def calibration_latents(vae: KerasVAE, representative: Representative) -> FloatArray:
+    """Give z to calibrate the decoder on: half from posteriors, half from the prior.
+
+    Neither alone is safe: the aggregated posterior of a VAE reaches beyond the prior in places, and
+    generation draws from the prior where no image lies.
+
+    Returns:
+        float32 (count, latent_dim), as many as there are calibration images.
+    """
+    rng = np.random.default_rng(representative.seed)
+    with open_keras_runner(vae, Component.ENCODER) as encoder:
+        posterior = run_batched(encoder, representative.calibration)
+    epsilon = rng.standard_normal(posterior["z_mean"].shape, np.float32)
+    z = posterior["z_mean"] + np.exp(posterior["z_log_var"] / 2) * epsilon
+    count = len(z)
+    prior = rng.standard_normal((count - count // 2, vae.latent_dim), np.float32)
+    mixed = np.concatenate([z[: count // 2], prior])
+    return np.asarray(rng.permutation(mixed), np.float32)
+
+
+def make_golden(vae: KerasVAE, representative: Representative) -> GoldenVectors:
+    """Run the Keras model on the golden images, on their z_mean, and on samples of the prior."""
+    with (
+        open_keras_runner(vae, Component.ENCODER) as encoder,
+        open_keras_runner(vae, Component.DECODER) as decoder,
+    ):
+        posterior = run_batched(encoder, representative.golden)
+        rng = np.random.default_rng(representative.seed + _GOLDEN_SEED_OFFSET)
+        prior = rng.standard_normal((GOLDEN_PRIOR_LATENTS, vae.latent_dim), np.float32)
+        z = np.concatenate([posterior["z_mean"], prior])
+        reconstruction = run_batched(decoder, z)["reconstruction"]
+    return GoldenVectors(
+        image_u8=np.rint(representative.golden * 255).astype(np.uint8),
+        z_mean=posterior["z_mean"],
+        z_log_var=posterior["z_log_var"],
+        z=z,
+        reconstruction=reconstruction,
+    )

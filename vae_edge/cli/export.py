@@ -1,0 +1,234 @@
+"""`vae-edge export`: from a Keras VAE to a bundle that was proven and measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_edge.cli.console import interruptible, note, progress, quiet, results
+from vae_edge.cli.data_sources import AUTO, CALIBRATION_HELP, representative_for
+from vae_edge.cli.options import DataDir, Json, Verbose
+from vae_edge.errors import RuntimeMissingError, UsageError
+from vae_edge.files import replaced_file
+from vae_edge.terms import Component, Format, Precision
+from vae_edge.tolerances import parse_override
+
+if TYPE_CHECKING:
+    from exporters.pipeline import ExportPlan
+    from vae_edge.manifest import LatencyRecord
+
+__all__ = ["default_precisions", "export", "need_host", "run_export"]
+
+# What a deployer has a use for. int16x8 is slower than float32 in every runtime measured, and
+# dynamic ONNX neither much smaller nor faster, so both are made only when asked for.
+DEFAULT_PRECISIONS: Mapping[Format, tuple[Precision, ...]] = {
+    Format.TFLITE: (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8),
+    Format.ONNX: (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8),
+}
+
+
+def default_precisions(
+    formats: tuple[Format, ...], asked: tuple[Precision, ...]
+) -> dict[Format, tuple[Precision, ...]]:
+    """Give the precisions to make per format: those asked for, else the defaults."""
+    return {format: asked or DEFAULT_PRECISIONS[format] for format in formats}
+
+
+def export(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A .keras file. Default: the MNIST VAE that ships with vae-edge.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Repeat for several. Default: both.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        list[Precision] | None,
+        typer.Option(
+            "--precision",
+            help="Repeat for several. Default: float32, float16, int8, and dynamic for tflite.",
+            show_default=False,
+        ),
+    ] = None,
+    component: Annotated[
+        list[Component] | None,
+        typer.Option("--component", help="Repeat for both. Default: both.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Bundle directory. Default: build/NAME.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        str, typer.Option("--batch", help="Rows per inference: a number, or dynamic for any.")
+    ] = "1",
+    calibration: Annotated[str, typer.Option("--calibration", help=CALIBRATION_HELP)] = AUTO,
+    data_dir: DataDir = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of calibration data.")] = 0,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance",
+            metavar="[PRECISION:]OUTPUT.METRIC=LIMIT",
+            help="Replace a parity limit, e.g. int8:z_mean.max_abs_error=0.1. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    keep_failing: Annotated[
+        bool, typer.Option("--keep-failing", help="Publish even where parity fails.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace a bundle at --out that holds other artifacts."),
+    ] = False,
+    benchmark: Annotated[
+        bool, typer.Option(help="Measure latency against the Keras model, for the manifest.")
+    ] = True,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Split a Keras VAE, convert it, prove it and measure it: a bundle to deploy.
+
+    Examples:
+    `vae-edge export --format tflite`
+
+    `vae-edge export runs/mnist-vae/model.keras --format tflite --format onnx --precision int8`
+    """
+    from vae_edge.keras_vae import shipped_model_path
+
+    formats = tuple(dict.fromkeys(format or Format))
+    plan_options = {
+        "formats": formats,
+        "precisions": default_precisions(formats, tuple(dict.fromkeys(precision or ()))),
+        "components": tuple(dict.fromkeys(component or Component)),
+        "batch": _parse_batch(batch),
+        "replace": replace,
+        "keep_failing": keep_failing,
+        "overrides": tuple(parse_override(text) for text in tolerance or ()),
+    }
+    with quiet(verbose), interruptible("No bundle was written; what was there is untouched."):
+        need_host()
+        from exporters.pipeline import ExportPlan
+
+        source = shipped_model_path() if model is None else model
+        if model is None:
+            note("Exporting the MNIST VAE that ships with vae-edge (name a .keras file for yours).")
+        destination = out or Path("build") / _default_name(source)
+        plan = ExportPlan(destination=destination, **plan_options)  # type: ignore[arg-type]
+        run_export(
+            source,
+            plan,
+            calibration=calibration,
+            data_dir=data_dir,
+            seed=seed,
+            benchmark=benchmark,
+        )
+    _print_result(destination, plan, as_json)
+
+
+def run_export(
+    model: Path,
+    plan: ExportPlan,
+    *,
+    calibration: str,
+    data_dir: Path | None,
+    seed: int,
+    benchmark: bool,
+    report: Path | None = None,
+) -> None:
+    """Load, export, prove and measure, with one progress display on stderr.
+
+    With `report`, the whole benchmark report is written there too.
+    """
+    from exporters.pipeline import export_bundle
+    from vae_edge.keras_vae import load_keras_vae
+
+    # Everything that can be refused without work is refused before TensorFlow is even loaded.
+    plan.check()
+    with progress() as display:
+        task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
+
+        def on_step(step: str) -> None:
+            display.update(task, advance=1, description=step)
+
+        vae = load_keras_vae(model)
+        on_step("calibration data")
+        representative = representative_for(vae, model, calibration, data_dir, seed)
+
+        def on_latency(done: int, total: int) -> None:
+            display.update(task, description=f"latency {100 * done // total} %")
+
+        def measure(bundle: Path) -> Mapping[str, LatencyRecord]:
+            from benchmarks.latency import run_benchmark
+            from benchmarks.report import latency_records, write_report
+
+            measured = run_benchmark(bundle, reference=model, on_progress=on_latency)
+            if report is not None:
+                report.parent.mkdir(parents=True, exist_ok=True)
+                with replaced_file(report) as part:
+                    part.write_text(write_report(measured), encoding="utf-8")
+            return latency_records(measured)
+
+        export_bundle(
+            vae, plan, representative, measure=measure if benchmark else None, on_step=on_step
+        )
+        display.update(task, advance=2, description="done")
+
+
+def _parse_batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"--batch {text}: expected a number of 1 or more, or dynamic.")
+
+
+def _default_name(model: Path) -> str:
+    from vae_edge.keras_vae import default_name
+
+    return default_name(model)
+
+
+def need_host() -> None:
+    """Refuse to start where a package that exporting needs is not installed.
+
+    Raises:
+        RuntimeMissingError: which, and how to install them.
+    """
+    missing = [name for name in ("tensorflow", "keras", "onnx", "tf2onnx") if not _installed(name)]
+    if missing:
+        raise RuntimeMissingError(
+            f"Exporting needs the host packages, and {', '.join(missing)} cannot be found: "
+            "pip install 'vae-edge[host]'. A device only needs the bundle: export on a desktop "
+            "and copy the directory over."
+        )
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _print_result(destination: Path, plan: ExportPlan, as_json: bool) -> None:
+    from vae_edge.bundle import Bundle
+    from vae_edge.cli.tables import bundle_table
+    from vae_edge.codec import encode
+
+    bundle = Bundle.open(destination)
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(destination), "manifest": encode(bundle.manifest)}))
+        return
+    out = results()
+    out.print(bundle_table(bundle.manifest))
+    out.print(f"Bundle: {destination}", soft_wrap=True)
+    out.print(f"Next:   vae-edge parity {destination}", soft_wrap=True)
+    if not plan.batch:
+        note("note: latency was measured at the batch that each runtime was given.")

@@ -1,0 +1,131 @@
+"""`vae-edge inspect`: what is in a bundle or an artifact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_edge.cli.console import results
+from vae_edge.cli.options import Json
+from vae_edge.cli.tables import bundle_table, format_size, new_table
+
+if TYPE_CHECKING:
+    from vae_edge.manifest import Manifest
+    from vae_edge.terms import TensorSpec
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A bundle directory, a .tflite or an .onnx file.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show what a bundle or an artifact holds: tensors, operators, precision, requirements.
+
+    Examples: `vae-edge inspect build/mnist-vae`,
+    `vae-edge inspect build/mnist-vae/decoder.int8.tflite`
+    """
+    if path.is_dir():
+        _inspect_bundle(path, as_json)
+    else:
+        _inspect_artifact(path, as_json)
+
+
+def _inspect_bundle(path: Path, as_json: bool) -> None:
+    from vae_edge.bundle import Bundle
+    from vae_edge.codec import encode
+
+    manifest = Bundle.open(path).manifest
+    if as_json:
+        typer.echo(json.dumps(encode(manifest)))
+        return
+    out = results()
+    model, golden, calibration = manifest.model, manifest.golden, manifest.calibration
+    out.print(
+        f"Model {model.name}: images {model.image_shape}, latent_dim {model.latent_dim}, "
+        f"SHA-256 {model.source_sha256[:16]}...",
+        soft_wrap=True,
+    )
+    out.print(
+        f"Golden vectors: {golden.images} images and {golden.latents} latents from {golden.source}",
+        soft_wrap=True,
+    )
+    if calibration is not None:
+        out.print(
+            f"Calibration: {calibration.count} images (seed {calibration.seed}) from "
+            f"{calibration.source}",
+            soft_wrap=True,
+        )
+    out.print("Made with " + ", ".join(f"{k} {v}" for k, v in manifest.tools.items()), "\n")
+    out.print(bundle_table(manifest))
+    out.print(_types_table(manifest))
+    for record in manifest.artifacts:
+        operators = ", ".join(f"{n} {name}" for name, n in record.operators.items())
+        boundary = _boundary(record.inputs, record.outputs)
+        out.print(f"{record.file}: {boundary}; operators: {operators}", soft_wrap=True)
+
+
+def _types_table(manifest: Manifest) -> object:
+    table = new_table(
+        "Types", "artifact", "weights", "activations", "oldest runtime", "note", right_from=9
+    )
+    table.columns[-1].no_wrap = False
+    for record in manifest.artifacts:
+        quantization, runtime = record.quantization, record.oldest_runtime
+        granularity = quantization.weight_granularity
+        weights = quantization.weights + ("" if granularity == "none" else f" {granularity}")
+        table.add_row(
+            record.file,
+            weights,
+            quantization.activations,
+            f"{runtime.name} {runtime.version}",
+            quantization.note,
+        )
+    return table
+
+
+def _inspect_artifact(path: Path, as_json: bool) -> None:
+    from vae_edge.codec import encode
+    from vae_edge.runners.registry import open_artifact
+
+    with open_artifact(path) as runner:
+        inputs, outputs, runtime = runner.inputs, runner.outputs, runner.runtime
+    size_bytes = path.stat().st_size
+    if as_json:
+        document = {
+            "file": path.name,
+            "size_bytes": size_bytes,
+            "runtime": runtime,
+            "inputs": [encode(spec) for spec in inputs],
+            "outputs": [encode(spec) for spec in outputs],
+        }
+        typer.echo(json.dumps(document))
+        return
+    table = new_table(
+        f"{path.name}: {format_size(size_bytes)}, loaded by {runtime}",
+        "tensor",
+        "role",
+        "dtype",
+        "shape",
+        "scale",
+        "zero point",
+        right_from=4,
+    )
+    for role, specs in (("input", inputs), ("output", outputs)):
+        for spec in specs:
+            shape = ", ".join("any" if n is None else str(n) for n in spec.shape)
+            scale = "-" if spec.scale is None else f"{spec.scale:.6g}"
+            zero = "-" if spec.zero_point is None else str(spec.zero_point)
+            table.add_row(spec.name, role, spec.dtype, f"({shape})", scale, zero)
+    out = results()
+    out.print(table)
+    out.print("Operators, precision and parity stand in the bundle's manifest: inspect the bundle.")
+
+
+def _boundary(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str:
+    return f"{', '.join(map(str, inputs))} -> {', '.join(map(str, outputs))}"

@@ -1,0 +1,156 @@
+"""`vae-edge parity`: is every artifact still the Keras model?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_edge.cli.console import interruptible, note, progress, quiet, results
+from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
+from vae_edge.errors import ParityError
+from vae_edge.terms import Component, Format, Precision
+from vae_edge.tolerances import parse_override
+
+if TYPE_CHECKING:
+    from vae_edge.bundle import Bundle
+    from vae_edge.parity import ParityReport, Reference
+
+__all__ = ["parity"]
+
+EXIT_FAILED = 1
+
+
+def parity(
+    bundle: BundlePath,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference",
+            metavar="MODEL",
+            help="Compare with this .keras model, run now, instead of the golden vectors.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        list[Format] | None, typer.Option("--format", help="Only this format. Repeatable.")
+    ] = None,
+    precision: Annotated[
+        list[Precision] | None, typer.Option("--precision", help="Only this one. Repeatable.")
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance",
+            metavar="[PRECISION:]OUTPUT.METRIC=LIMIT",
+            help="Replace a limit, e.g. int8:z_mean.max_abs_error=0.1. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare every artifact of a bundle with the Keras model. Exit 0 passed, 1 failed, 2 no run.
+
+    Example: `vae-edge parity build/mnist-vae`
+    """
+    from vae_edge.bundle import Bundle
+    from vae_edge.codec import encode
+    from vae_edge.parity import check_parity
+
+    overrides = tuple(parse_override(text) for text in tolerance or ())
+    opened = Bundle.open(bundle)
+    with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
+        task = display.add_task("loading the reference", total=None)
+        compared_with = _reference(opened, reference)
+        report = check_parity(
+            opened,
+            compared_with,
+            formats=tuple(format or Format),
+            precisions=tuple(precision or Precision),
+            overrides=overrides,
+            threads=threads,
+            on_subject=lambda subject: display.update(task, advance=1, description=subject),
+        )
+    if as_json:
+        typer.echo(json.dumps(encode(report), allow_nan=False))
+    else:
+        _print_report(report)
+    if not report.passed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _reference(bundle: Bundle, model: Path | None) -> Reference:
+    from vae_edge.parity import golden_reference, live_reference
+
+    if model is None:
+        return golden_reference(bundle)
+    from vae_edge.keras_vae import load_keras_vae, open_keras_runner
+
+    vae = load_keras_vae(model)
+    expected = bundle.manifest.model
+    if (vae.image_shape, vae.latent_dim) != (expected.image_shape, expected.latent_dim):
+        raise ParityError(
+            f"{model}: takes images of {vae.image_shape} and has latent_dim {vae.latent_dim}; the "
+            f"bundle was exported from a model with {expected.image_shape} and "
+            f"{expected.latent_dim}. Give the model that the bundle was exported from."
+        )
+    if vae.source_sha256 != expected.source_sha256:
+        note(
+            f"note: {model} is not the file that the bundle was exported from (their SHA-256 "
+            "differ), so differences may be the model's and not the export's."
+        )
+    return live_reference(
+        bundle,
+        open_keras_runner(vae, Component.ENCODER),
+        open_keras_runner(vae, Component.DECODER),
+    )
+
+
+def _print_report(report: ParityReport) -> None:
+    from vae_edge.cli.tables import new_table
+
+    table = new_table(
+        f"Parity of {report.model} with {report.reference}",
+        "subject",
+        "format",
+        "precision",
+        "verdict",
+        "output",
+        "max_abs_error",
+        "rmse",
+        "cosine",
+        "psnr_db",
+        right_from=5,
+    )
+    for subject in report.subjects:
+        verdict = "passed" if subject.passed else "[red]FAILED[/red]"
+        outputs = list(dict.fromkeys(metric.output for metric in subject.metrics)) or ["-"]
+        for index, output in enumerate(outputs):
+            figures = [
+                _figure(m.value, m.limit, m.passed) for m in subject.metrics if m.output == output
+            ]
+            who = (subject.subject, str(subject.format), str(subject.precision), verdict)
+            table.add_row(*(who if index == 0 else ("", "", "", "")), output, *figures)
+    table.caption = (
+        "value / limit. Errors are in grey levels 0 to 1 for images, and in shares of the span of "
+        "the reference's values for latents"
+    )
+    table.caption_justify = "left"
+    out = results()
+    out.print(table)
+    for subject in report.subjects:
+        if subject.failure:
+            out.print(f"{subject.subject} {subject.precision} {subject.format}: {subject.failure}")
+    failed = sum(not subject.passed for subject in report.subjects)
+    total = len(report.subjects)
+    out.print(f"{total - failed} of {total} passed." if failed else f"All {total} passed.")
+
+
+def _figure(value: float | None, limit: float, passed: bool) -> str:
+    shown = "inf" if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.4g}"
+    text = f"{shown} / {limit:g}"
+    return text if passed else f"[red]{text}[/red]"

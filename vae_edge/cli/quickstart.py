@@ -1,0 +1,200 @@
+"""`vae-edge quickstart`: the whole road in a minute or two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_edge.cli.console import interruptible, note, quiet, results
+from vae_edge.cli.export import default_precisions, need_host, run_export
+from vae_edge.cli.options import DataDir, Json, Verbose
+from vae_edge.terms import Format, Precision
+
+if TYPE_CHECKING:
+    from vae_edge.manifest import Manifest
+    from vae_edge.training.dataset import Dataset
+    from vae_edge.training.settings import TrainSettings
+
+__all__ = ["quickstart"]
+
+DEFAULT_OUT = Path("vae-edge-quickstart")
+# Enough to see digits, in well under a minute on two cores: images and epochs by data set.
+_EFFORT: Mapping[str, tuple[int | None, int]] = {"mnist": (20_000, 3), "digits": (None, 40)}
+_LEARNING_RATE = 2e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where quickstart keeps what; one name per data set, so that none overwrites another."""
+
+    run: Path
+    bundle: Path
+    pictures: Path
+    benchmark: Path
+
+    @classmethod
+    def under(cls, out: Path, dataset: str) -> _Places:
+        name = f"{dataset}-vae"
+        return cls(
+            run=out / "train" / name,
+            bundle=out / "bundle" / name,
+            pictures=out / "pictures" / name,
+            benchmark=out / "benchmark" / f"{name}.json",
+        )
+
+    @property
+    def model(self) -> Path:
+        return self.run / "model.keras"
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", help="Where to put everything.")] = DEFAULT_OUT,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a VAE, export it, prove it, benchmark it, draw pictures. About a minute or two.
+
+    Uses MNIST where it is at hand (`--data-dir`, VAE_EDGE_DATA_DIR, or Keras's cache), else the
+    small handwritten set that ships with scikit-learn. Run again, it redoes only what is missing.
+
+    Example: `vae-edge quickstart --data-dir ~/mnist`
+    """
+    with quiet(verbose), interruptible("Run `vae-edge quickstart` again to go on from here."):
+        need_host()
+        from vae_edge.training.data import quickstart_dataset
+
+        dataset = quickstart_dataset(data_dir)
+        note(_which(dataset))
+        places = _Places.under(out, dataset.name)
+        _train(dataset, places)
+        _export(places, data_dir)
+        _draw(dataset, places)
+    _print_result(places, as_json)
+
+
+def _which(dataset: Dataset) -> str:
+    if dataset.name == "mnist":
+        return f"Data: MNIST, found in {dataset.source}."
+    return (
+        f"Data: {dataset.source} (MNIST is not at hand). To use MNIST, give the folder with its "
+        "four IDX files: --data-dir DIR or VAE_EDGE_DATA_DIR=DIR; or let `vae-edge train "
+        "--dataset mnist` download it."
+    )
+
+
+def _settings(dataset: Dataset) -> TrainSettings:
+    from vae_edge.training.settings import TrainSettings
+
+    limit, epochs = _EFFORT[dataset.name]
+    return TrainSettings(
+        dataset=dataset.name, epochs=epochs, limit=limit, learning_rate=_LEARNING_RATE
+    )
+
+
+def _train(dataset: Dataset, places: _Places) -> None:
+    settings = _settings(dataset)
+    if (places.run / "evaluation.json").is_file() and places.model.is_file():
+        from vae_edge.training.fit import load_settings
+
+        if load_settings(places.run) == settings:
+            note(f"Trained already: {places.model}")
+            return
+    from vae_edge.cli.train import fit_with_progress
+
+    resume = (places.run / "checkpoint").is_dir()
+    fit_with_progress(settings, dataset, places.run, resume=resume)
+    note(f"Trained: {places.model}")
+
+
+def _export(places: _Places, data_dir: Path | None) -> None:
+    from exporters.pipeline import ExportPlan
+
+    if _is_current(places):
+        note(f"Exported, proven and measured already: {places.bundle}")
+        return
+    formats = tuple(Format)
+    plan = ExportPlan(
+        destination=places.bundle,
+        formats=formats,
+        precisions=default_precisions(formats, ()),
+        replace=True,
+    )
+    run_export(
+        places.model,
+        plan,
+        calibration="auto",
+        data_dir=data_dir,
+        seed=0,
+        benchmark=True,
+        report=places.benchmark,
+    )
+    note(f"Exported, proven and measured: {places.bundle}")
+
+
+def _is_current(places: _Places) -> bool:
+    """A bundle of this very model, made by these very tools, with its benchmark beside it."""
+    from exporters.pipeline import tool_versions
+    from vae_edge.bundle import Bundle, sha256_of
+    from vae_edge.errors import BundleError
+
+    if not places.benchmark.is_file():
+        return False
+    try:
+        manifest = Bundle.open(places.bundle).manifest
+    except BundleError:
+        return False
+    same_model = manifest.model.source_sha256 == sha256_of(places.model)
+    return same_model and dict(manifest.tools) == tool_versions(tuple(Format))
+
+
+def _draw(dataset: Dataset, places: _Places) -> None:
+    """Pictures drawn by an int8 artifact: what the device will show, not what Keras shows."""
+    if (places.pictures / "generated.png").is_file() and _newer(places.pictures, places.bundle):
+        note(f"Pictures drawn already: {places.pictures}")
+        return
+    from vae_edge.edge_vae import EdgeVAE
+    from vae_edge.training.pictures import draw_pictures
+
+    places.pictures.mkdir(parents=True, exist_ok=True)
+    with EdgeVAE.open(places.bundle, format=Format.TFLITE, precision=Precision.INT8) as vae:
+        draw_pictures(
+            places.pictures,
+            encode=lambda images: vae.encode(images).z_mean,
+            decode=vae.decode,
+            images=dataset.test_images,
+            labels=dataset.test_labels,
+            latent_dim=vae.latent_dim,
+        )
+
+
+def _newer(path: Path, other: Path) -> bool:
+    return path.stat().st_mtime >= (other / "manifest.json").stat().st_mtime
+
+
+def _print_result(places: _Places, as_json: bool) -> None:
+    from vae_edge.bundle import Bundle
+    from vae_edge.cli.tables import bundle_table
+    from vae_edge.codec import encode
+
+    manifest: Manifest = Bundle.open(places.bundle).manifest
+    if as_json:
+        document = {
+            "bundle": str(places.bundle),
+            "model": str(places.model),
+            "pictures": str(places.pictures),
+            "benchmark": str(places.benchmark),
+            "manifest": encode(manifest),
+        }
+        typer.echo(json.dumps(document))
+        return
+    out = results()
+    out.print(bundle_table(manifest))
+    out.print(f"Model:    {places.model}", soft_wrap=True)
+    out.print(f"Pictures: {places.pictures}", soft_wrap=True)
+    out.print(f"Bundle:   {places.bundle}", soft_wrap=True)
