@@ -1,0 +1,245 @@
+"""The latency suite: every candidate in turn, round after round, each group in its own process.
+
+Interleaving makes whatever the machine does meanwhile (clock, heat, other programs) hit all
+candidates alike, so that their ratios hold even where their absolute times do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.environment import read_environment, read_state
+from benchmarks.fitness import find_warnings
+from benchmarks.plan import Selection, plan
+from benchmarks.process import Worker, WorkerProcess
+from benchmarks.protocol import GroupTask, LoadedWorkload
+from benchmarks.reference import reference_record
+from benchmarks.report import SCHEMA_VERSION, BenchmarkReport, Settings, SkippedGroup
+from benchmarks.statistics import relative_spread, summarize, taken
+from benchmarks.summary import Measured, candidate_reports
+from benchmarks.timer import Calibration, Pace, pace
+from vae_edge._version import __version__
+from vae_edge.bundle import Bundle
+from vae_edge.errors import RuntimeMissingError, UsageError
+
+__all__ = ["measure", "run_benchmark"]
+
+WARMUP_ROUNDS = 2
+# Importing TensorFlow on a busy machine with little memory takes minutes; an inference does not.
+_TIMEOUT_S = 300.0
+
+Progress = Callable[[int, int], None]
+
+
+def run_benchmark(
+    bundle_path: Path,
+    *,
+    reference: Path | None,
+    threads: int = 1,
+    rounds: int = 30,
+    min_sample_ms: float = 2.0,
+    seed: int = 0,
+    only: Selection | None = None,
+    reference_note: str | None = None,
+    verbose: bool = False,
+    on_progress: Progress | None = None,
+) -> BenchmarkReport:
+    """Measure a bundle's artifacts, and the Keras model where one is given.
+
+    Args:
+        bundle_path: directory that an export wrote.
+        reference: Keras model to measure beside them; None to measure artifacts alone.
+        threads: threads for each runtime, TensorFlow included.
+        rounds: samples per candidate, at least 2.
+        min_sample_ms: shortest sample, milliseconds.
+        seed: of inputs, order and bootstrap.
+        only: what to measure; everything by default.
+        reference_note: which model the reference is, or why there is none, for the report.
+        verbose: let what workers print through to stderr.
+        on_progress: called with steps done and steps in all.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        UsageError: settings out of range, or nothing selected.
+        ModelError: the reference cannot be loaded.
+        RuntimeMissingError: no runtime for any of the artifacts, or no TensorFlow for the
+            reference, is installed.
+        ArtifactError: an artifact does not load or run, crashed, or hung; names it.
+    """
+    settings = _settings(threads, rounds, min_sample_ms, seed)
+    bundle = Bundle.open(bundle_path)
+    tasks = plan(bundle, reference, only or Selection(), threads=threads, seed=seed)
+    note = reference_note or ("no reference given" if reference is None else str(reference))
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    before = read_state()
+
+    def start(task: GroupTask) -> Worker:
+        return WorkerProcess(task, verbose=verbose, timeout_s=_TIMEOUT_S)
+
+    measured, skipped = measure(tasks, settings, start, on_progress)
+    environment = read_environment(before, read_state())
+    candidates = candidate_reports(measured, bundle, seed=seed)
+    spreads = {c.name: relative_spread(summarize(taken(c.samples_ns))) for c in candidates}
+    return BenchmarkReport(
+        schema_version=SCHEMA_VERSION,
+        vae_edge_version=__version__,
+        started_utc=started,
+        machine=environment.machine,
+        model=bundle.manifest.model,
+        settings=settings,
+        environment=environment,
+        reference=reference_record(bundle, reference, note),
+        candidates=candidates,
+        skipped=skipped,
+        warnings=find_warnings(environment, threads=threads, spreads=spreads),
+    )
+
+
+def _settings(threads: int, rounds: int, min_sample_ms: float, seed: int) -> Settings:
+    for name, value, least in (("threads", threads, 1), ("rounds", rounds, 2), ("seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"{name} must be {least} or more; received {value}.")
+    if not 0 < min_sample_ms <= 10_000:
+        raise UsageError(
+            f"min_sample_ms must be more than 0 and at most 10000; received {min_sample_ms}."
+        )
+    return Settings(
+        threads=threads,
+        rounds=rounds,
+        warmup_rounds=WARMUP_ROUNDS,
+        min_sample_ms=min_sample_ms,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """A workload of a live worker."""
+
+    worker: Worker
+    index: int
+    loaded: LoadedWorkload
+    calibration: Calibration
+    pace: Pace
+
+    def sample_ns(self, turn: int) -> float | None:
+        """Measure in this round, or not: slow candidates leave rounds out."""
+        if turn % self.pace.every:
+            return None
+        ns = self.worker.sample(self.index, self.calibration.loops, self.pace.settle)
+        return round(ns, 1)
+
+
+def measure(
+    tasks: Sequence[GroupTask],
+    settings: Settings,
+    start: Callable[[GroupTask], Worker],
+    on_progress: Progress | None = None,
+) -> tuple[tuple[Measured, ...], tuple[SkippedGroup, ...]]:
+    """Run all tasks to the end and give what each workload took.
+
+    Workers import their runtimes side by side; after that one is active at a time.
+
+    Args:
+        tasks: one per worker.
+        settings: how to measure.
+        start: starts a worker.
+        on_progress: called with steps done and steps in all.
+
+    Raises:
+        VaeEdgeError: whatever a worker failed with; all workers are ended first.
+    """
+    done, total = 0, 2 * len(tasks) + settings.warmup_rounds + settings.rounds
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for task in tasks:
+            workers.append(start(task))
+            stack.callback(workers[-1].close)
+        ready, skipped = _prepare(workers, step)
+        done += len(skipped)  # nothing will be loaded for them
+        candidates = []
+        for worker in ready:
+            candidates.extend(_load(worker, settings))
+            step()
+        rng = np.random.default_rng(settings.seed)
+        warmup = _run_rounds(candidates, settings.warmup_rounds, rng, step)
+        samples = _run_rounds(candidates, settings.rounds, rng, step)
+        peaks = {id(worker): worker.peak_rss_bytes() for worker in ready}
+    measured = tuple(
+        Measured(
+            task=candidate.worker.task,
+            loaded=candidate.loaded,
+            loops=candidate.calibration.loops,
+            warmup_ns=warmup[position],
+            samples_ns=samples[position],
+            peak_rss_bytes=peaks[id(candidate.worker)],
+        )
+        for position, candidate in enumerate(candidates)
+    )
+    return measured, skipped
+
+
+def _prepare(
+    workers: Sequence[Worker], step: Callable[[], None]
+) -> tuple[list[Worker], tuple[SkippedGroup, ...]]:
+    """Wait for all; a runtime that is not installed is no error while another one is."""
+    ready, skipped = [], []
+    missing: RuntimeMissingError | None = None
+    for worker in workers:
+        try:
+            worker.wait_prepared()
+            ready.append(worker)
+        except RuntimeMissingError as error:
+            if worker.task.format is None:
+                raise
+            missing = error
+            skipped.append(SkippedGroup(name=worker.task.name, reason=str(error)))
+        step()
+    if missing is not None and all(worker.task.format is None for worker in ready):
+        raise missing
+    return ready, tuple(skipped)
+
+
+def _load(worker: Worker, settings: Settings) -> list[_Candidate]:
+    min_sample_ns = round(settings.min_sample_ms * 1e6)
+    candidates = []
+    for index, loaded in enumerate(worker.load().workloads):
+        calibration = worker.calibrate(index, min_sample_ns)
+        candidates.append(
+            _Candidate(
+                worker=worker,
+                index=index,
+                loaded=loaded,
+                calibration=calibration,
+                pace=pace(calibration, min_sample_ns),
+            )
+        )
+    return candidates
+
+
+def _run_rounds(
+    candidates: Sequence[_Candidate],
+    rounds: int,
+    rng: np.random.Generator,
+    step: Callable[[], None],
+) -> list[tuple[float | None, ...]]:
+    """Give each candidate's samples, one per round; the order differs in every round."""
+    samples: list[list[float | None]] = [[] for _ in candidates]
+    for turn in range(rounds):
+        for position in rng.permutation(len(candidates)):
+            samples[position].append(candidates[position].sample_ns(turn))
+        step()
+    return [tuple(row) for row in samples]

@@ -1,0 +1,94 @@
+"""Which Keras model to measure artifacts against, or why there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import ReferenceRecord
+from vae_edge.bundle import Bundle, sha256_of
+from vae_edge.errors import ModelError, RuntimeMissingError
+from vae_edge.keras_vae import shipped_model_path
+
+__all__ = ["ReferenceChoice", "choose_reference", "reference_record"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceChoice:
+    """A choice, with what the user should know of it.
+
+    Attributes:
+        path: the Keras model; None where none can be measured.
+        note: which model it is, or why there is none.
+        warning: what is doubtful about it.
+    """
+
+    path: Path | None
+    note: str
+    warning: str | None = None
+
+
+def tensorflow_installed() -> bool:
+    """Say whether TensorFlow and Keras can be found, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "keras"))
+
+
+def choose_reference(
+    bundle: Bundle,
+    requested: Path | None,
+    has_tensorflow: Callable[[], bool] = tensorflow_installed,
+) -> ReferenceChoice:
+    """Take the model that was asked for; else the shipped one, if the bundle came from it.
+
+    Raises:
+        ModelError: the requested file does not exist.
+        RuntimeMissingError: it was asked for, and TensorFlow is not installed.
+    """
+    source = bundle.manifest.model.source_sha256
+    if requested is None:
+        if not _is_shipped(source):
+            return ReferenceChoice(path=None, note="no --reference MODEL given")
+        if not has_tensorflow():
+            return ReferenceChoice(path=None, note="TensorFlow is not installed")
+        return ReferenceChoice(
+            path=shipped_model_path(), note="the MNIST VAE that ships with vae-edge"
+        )
+    if not requested.is_file():
+        raise ModelError(
+            f"{requested}: no such model. Give --reference the .keras file that the bundle was "
+            "exported from, or leave it out."
+        )
+    if not has_tensorflow():
+        raise RuntimeMissingError(
+            f"Measuring {requested} needs TensorFlow, which is not installed: "
+            "pip install 'vae-edge[host]'. Or leave --reference out."
+        )
+    received = sha256_of(requested)
+    warning = None
+    if received != source:
+        warning = (
+            f"{requested} is not the model that the bundle was exported from (SHA-256 "
+            f"{received[:12]}..., the manifest says {source[:12]}...): the ratios compare the "
+            "artifacts with another model."
+        )
+    return ReferenceChoice(path=requested, note=str(requested), warning=warning)
+
+
+def reference_record(bundle: Bundle, path: Path | None, note: str) -> ReferenceRecord:
+    """Record what was measured against, as the report keeps it."""
+    sha256 = sha256_of(path) if path is not None else None
+    return ReferenceRecord(
+        measured=path is not None,
+        note=note,
+        sha256=sha256,
+        matches_bundle=None if sha256 is None else sha256 == bundle.manifest.model.source_sha256,
+    )
+
+
+def _is_shipped(sha256: str) -> bool:
+    try:
+        return sha256_of(shipped_model_path()) == sha256
+    except (ModelError, OSError):
+        return False

@@ -1,0 +1,132 @@
+"""From what workers measured to the report's candidates: statistics, names and ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks.protocol import GroupTask, LoadedWorkload
+from benchmarks.report import CandidateReport, LatencyStatistics, Part, Speedup
+from benchmarks.statistics import speedup_interval, summarize, taken
+from vae_edge.bundle import Bundle
+from vae_edge.manifest import ArtifactRecord
+from vae_edge.terms import Component, Precision
+
+__all__ = ["Measured", "candidate_reports"]
+
+_NS_PER_MS = 1e6
+_NS_PER_S = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One workload's figures, as its worker gave them.
+
+    Attributes:
+        task: what its worker was told.
+        loaded: what it is, and how long it took to load and to run first.
+        loops: inferences per sample.
+        warmup_ns: samples of the warm-up rounds, nanoseconds per inference.
+        samples_ns: one sample per round, nanoseconds per inference; None in rounds it left out.
+        peak_rss_bytes: of its process.
+    """
+
+    task: GroupTask
+    loaded: LoadedWorkload
+    loops: int
+    warmup_ns: tuple[float | None, ...]
+    samples_ns: tuple[float | None, ...]
+    peak_rss_bytes: int | None
+
+
+def candidate_reports(
+    measured: Sequence[Measured], bundle: Bundle, *, seed: int
+) -> tuple[CandidateReport, ...]:
+    """Give one record per workload, with its ratios to Keras and to float32."""
+    bare = [_candidate(item, bundle) for item in measured]
+    return tuple(
+        replace(
+            candidate,
+            times_faster_than_keras=_speedup(_fastest_keras(candidate, bare), candidate, seed),
+            times_faster_than_float32=_speedup(_float32(candidate, bare), candidate, seed),
+        )
+        for candidate in bare
+    )
+
+
+def _candidate(measured: Measured, bundle: Bundle) -> CandidateReport:
+    task, loaded = measured.task, measured.loaded
+    records = _records(task, loaded.part, bundle)
+    summary = summarize(taken(measured.samples_ns))
+    return CandidateReport(
+        name=_name(task, loaded),
+        part=loaded.part,
+        format=task.format,
+        precision=task.precision,
+        keras_call=loaded.keras_call,
+        files=tuple(record.file for record in records),
+        size_bytes=sum(record.size_bytes for record in records) if records else None,
+        runtime=loaded.runtime,
+        batch=task.batch,
+        loops=measured.loops,
+        load_ms=loaded.load_ms,
+        first_inference_ms=loaded.first_inference_ms,
+        warmup_ns=measured.warmup_ns,
+        samples_ns=measured.samples_ns,
+        latency=LatencyStatistics(
+            median_ms=summary.median / _NS_PER_MS,
+            p95_ms=summary.p95 / _NS_PER_MS,
+            p99_ms=summary.p99 / _NS_PER_MS,
+            mad_ms=summary.mad / _NS_PER_MS,
+        ),
+        throughput_per_s=task.batch * _NS_PER_S / summary.median,
+        peak_rss_bytes=measured.peak_rss_bytes,
+        times_faster_than_keras=None,
+        times_faster_than_float32=None,
+    )
+
+
+def _records(task: GroupTask, part: Part, bundle: Bundle) -> tuple[ArtifactRecord, ...]:
+    if task.format is None:
+        return ()
+    components = tuple(Component) if part is Part.BOTH else (Component(part.value),)
+    return tuple(bundle.find(c, task.format, task.precision) for c in components)
+
+
+def _name(task: GroupTask, loaded: LoadedWorkload) -> str:
+    what = f"keras {loaded.keras_call}" if loaded.keras_call is not None else task.name
+    batch = f" batch {task.batch}" if task.batch != 1 else ""
+    return f"{loaded.part} {what}{batch}"
+
+
+def _fastest_keras(
+    candidate: CandidateReport, others: Sequence[CandidateReport]
+) -> CandidateReport | None:
+    """Give the fastest of Keras's calls for the same part and batch."""
+    if candidate.keras_call is not None:
+        return None
+    calls = [
+        other
+        for other in others
+        if other.keras_call is not None
+        and (other.part, other.batch) == (candidate.part, candidate.batch)
+    ]
+    return min(calls, key=lambda other: other.latency.median_ms, default=None)
+
+
+def _float32(
+    candidate: CandidateReport, others: Sequence[CandidateReport]
+) -> CandidateReport | None:
+    if candidate.keras_call is not None or candidate.precision is Precision.FLOAT32:
+        return None
+    wanted = (candidate.part, candidate.format, Precision.FLOAT32, candidate.batch)
+    return next((o for o in others if (o.part, o.format, o.precision, o.batch) == wanted), None)
+
+
+def _speedup(
+    reference: CandidateReport | None, candidate: CandidateReport, seed: int
+) -> Speedup | None:
+    if reference is None:
+        return None
+    interval = speedup_interval(reference.samples_ns, candidate.samples_ns, seed=seed)
+    return Speedup(against=reference.name, interval=interval)
