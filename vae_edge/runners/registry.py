@@ -21,7 +21,7 @@ OPENERS: Mapping[Format, Opener] = MappingProxyType(
 )
 
 
-def open_artifact_bytes(content: bytes, format: Format, *, name: str, threads: int = 1) -> Runner:  # noqa: A002
+def open_artifact_bytes(content: bytes, format: Format, *, name: str, threads: int = 1) -> Runner:
     """Load an artifact from memory.
 
     Args:
@@ -48,7 +48,7 @@ def open_artifact(path: str | Path, *, threads: int = 1) -> Runner:
     """
     path = Path(path)
     try:
-        format = Format(path.suffix.removeprefix("."))  # noqa: A001
+        format = Format(path.suffix.removeprefix("."))
     except ValueError:
         known = ", ".join(f".{member}" for member in Format)
         raise ArtifactError(
