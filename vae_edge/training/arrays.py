@@ -44,7 +44,7 @@ def as_images(array: npt.NDArray[Any], where: str) -> FloatArray:
             "file was written."
         )
     if array.dtype == np.uint8:
-        return np.divide(array, 255, dtype=np.float32)
+        return array.astype(np.float32) / np.float32(255)
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if not np.issubdtype(array.dtype, np.floating):

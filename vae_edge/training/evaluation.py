@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
@@ -68,10 +68,12 @@ def evaluate_elbo(model: VAE, images: FloatArray, *, seed: int = 0) -> Elbo:
         z_mean, z_log_var = posterior["z_mean"], posterior["z_log_var"]
         z = z_mean + np.exp(z_log_var / 2) * noise[start : start + _BATCH]
         logits = model.logits.predict_on_batch(z)
-        # Summed in float64: float32 loses digits over ten thousand images.
-        losses = ops.convert_to_numpy(reconstruction_loss(logits, batch))
-        reconstruction += float(losses.sum(dtype=np.float64))
-        divergences = ops.convert_to_numpy(kl_divergence(z_mean, z_log_var))
-        kl += float(divergences.sum(dtype=np.float64))
+        reconstruction += _sum(reconstruction_loss(logits, batch))
+        kl += _sum(kl_divergence(z_mean, z_log_var))
     count = len(images)
     return Elbo(reconstruction=reconstruction / count, kl=kl / count, images=count)
+
+
+def _sum(values: Any) -> float:
+    """Sum in float64, as float32 loses digits over ten thousand images."""
+    return float(np.sum(ops.convert_to_numpy(values), dtype=np.float64))

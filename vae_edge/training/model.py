@@ -8,7 +8,7 @@ Importing this module is all that `keras.saving.load_model` needs to load a trai
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -207,4 +207,4 @@ class VAE(keras.Model):  # type: ignore[misc]  # keras has no types
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> VAE:  # noqa: ARG003
         """Build the model that `get_config` described."""
         architecture = decode(Architecture, config["architecture"], "architecture")
-        return cast(VAE, cls(**{**config, "architecture": architecture}))
+        return cls(**{**config, "architecture": architecture})

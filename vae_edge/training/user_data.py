@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def _load(path: Path) -> Any:
     """Read an `.npy` to an array or an `.npz` to a mapping; never unpickles."""
     try:
         loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, Mapping):
+        if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded as archive:
                 return {key: archive[key] for key in archive.files}
         return loaded

@@ -1,0 +1,280 @@
+"""`vae-edge train`: train a VAE, see how it goes, stop it and go on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from vae_edge.cli.console import interruptible, note, quiet, stderr_console
+from vae_edge.cli.options import DataDir, Json, Verbose
+from vae_edge.codec import encode
+from vae_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from vae_edge.training.fit import TrainResult
+    from vae_edge.training.history import EpochRecord
+    from vae_edge.training.settings import TrainSettings
+    from vae_edge.training.trainer import BatchProgress
+
+__all__ = ["train", "training_display"]
+
+
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="`mnist`, `fashion-mnist`, `digits`, or an .npz, .npy or IDX file or a folder of "
+            "images. [default: mnist]",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Directory of the run. [default: runs/<data set>-vae]"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="[default: 30]")] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Size of z. [default: 2]")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the KL term in the loss. [default: 1]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="[default: 128]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Adam's, before its cosine decay. [default: 0.001]")
+    ] = None,
+    encoder_filters: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="[default: 32,64]")
+    ] = None,
+    decoder_filters: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="[default: 64,32]")
+    ] = None,
+    hidden_units: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Extra dense layers. [default: none]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use at most this many training images. [default: all]")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after this many epochs without a better one; 0: never. [default: 0]"
+        ),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="split|test",
+            help="Judge epochs on a tenth of the training images, held out, or on the test images. "
+            "[default: split]",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
+    ] = False,
+    json_: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a convolutional VAE; interrupt it with Ctrl-C and go on with --resume.
+
+    Writes model.keras, settings, history, evaluation on the test images and pictures into RUN.
+
+    **Examples**
+
+    vae-edge train --epochs 30 --out runs/mnist-vae
+
+    vae-edge train --resume --out runs/mnist-vae
+
+    vae-edge train --dataset digits --epochs 60
+
+    vae-edge train --dataset photos/ --latent-dim 16
+    """
+    given = {
+        "dataset": dataset,
+        "epochs": epochs,
+        "latent_dim": latent_dim,
+        "beta": beta,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "encoder_filters": _sizes("--encoder-filters", encoder_filters),
+        "decoder_filters": _sizes("--decoder-filters", decoder_filters),
+        "hidden_units": _sizes("--hidden-units", hidden_units),
+        "seed": seed,
+        "limit": limit,
+        "patience": patience,
+        "validation": validation,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    run_dir = out or Path("runs") / f"{Path(dataset or 'mnist').resolve().stem}-vae"
+    kept = _Kept(run_dir=run_dir, data_dir=data_dir)
+    with quiet(verbose), _interruptible(kept):
+        result = _run(given, run_dir, data_dir, resume=resume, kept=kept)
+    _report(result, as_json=json_)
+
+
+@contextlib.contextmanager
+def training_display(
+    settings: TrainSettings,
+) -> Iterator[tuple[Callable[[BatchProgress], None], Callable[[EpochRecord], None]]]:
+    """Show a run on stderr: a bar over all epochs with time left, and a line for each epoch.
+
+    Yields:
+        `on_batch` and `on_epoch` for `fit`.
+    """
+    console = stderr_console()
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("preparing", total=None, loss="-")
+    best = float("inf")
+
+    def on_batch(at: BatchProgress) -> None:
+        bar.update(
+            task,
+            description=f"epoch {at.epoch}/{at.epochs}",
+            completed=(at.epoch - 1) * at.batches + at.batch,
+            total=at.epochs * at.batches,
+            loss=f"{at.loss:.2f} = reconstruction {at.reconstruction:.2f} + KL {at.kl:.2f}",
+        )
+
+    def on_epoch(record: EpochRecord) -> None:
+        nonlocal best
+        mark = "  best so far" if record.validation_loss < best else ""
+        best = min(best, record.validation_loss)
+        console.print(
+            f"epoch {record.epoch}/{settings.epochs}  loss {record.loss:.2f}  validation "
+            f"{record.validation_loss:.2f} (reconstruction {record.validation_reconstruction:.2f}, "
+            f"KL {record.validation_kl:.2f})  {record.seconds:.0f} s{mark}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    with bar:
+        yield on_batch, on_epoch
+
+
+@dataclasses.dataclass
+class _Kept:
+    """What an interruption leaves behind; changes as the run goes on."""
+
+    run_dir: Path
+    data_dir: Path | None
+    epochs: int = 0
+
+    def message(self) -> str:
+        if not self.epochs:
+            return "No epoch was finished, so nothing is kept. Start again with the same command."
+        command = ["vae-edge", "train", "--resume", "--out", str(self.run_dir)]
+        if self.data_dir:
+            command += ["--data-dir", str(self.data_dir)]
+        return (
+            f"All of epoch {self.epochs} is kept in {self.run_dir}; the epoch under way is lost. "
+            f"Go on with:\n{shlex.join(command)}"
+        )
+
+
+@contextlib.contextmanager
+def _interruptible(kept: _Kept) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        with interruptible(kept.message()):
+            raise
+
+
+def _run(
+    given: dict[str, Any], run_dir: Path, data_dir: Path | None, *, resume: bool, kept: _Kept
+) -> TrainResult:
+    from vae_edge.training.data import load_dataset
+    from vae_edge.training.settings import TrainSettings, Validation
+
+    if "validation" in given:
+        if given["validation"] not in set(Validation):
+            raise UsageError(
+                f"--validation must be split or test; received '{given['validation']}'."
+            )
+        given["validation"] = Validation(given["validation"])
+    if resume:
+        from vae_edge.training.fit import load_settings
+
+        settings = dataclasses.replace(load_settings(run_dir), **given)
+    else:
+        settings = TrainSettings(**given)  # wrong values are refused before data is loaded
+    data = load_dataset(settings.dataset, data_dir)
+    note(
+        f"{data.name}: {len(data.train_images)} training and {len(data.test_images)} test images "
+        f"from {data.source}"
+    )
+    if not resume:
+        settings = dataclasses.replace(settings, image_shape=data.image_shape)
+    note("Loading TensorFlow ...")
+    from vae_edge.training.fit import fit
+
+    with training_display(settings) as (on_batch, on_epoch):
+
+        def keep(record: EpochRecord) -> None:
+            kept.epochs = record.epoch
+            on_epoch(record)
+
+        return fit(settings, data, run_dir, resume=resume, on_batch=on_batch, on_epoch=keep)
+
+
+def _report(result: TrainResult, *, as_json: bool) -> None:
+    evaluation = result.evaluation
+    export = shlex.join(["vae-edge", "export", str(result.model_path), "--format", "tflite"])
+    if result.was_finished:
+        note("This run was finished already; raise --epochs to train it further.")
+    if as_json:
+        document = {
+            "model": str(result.model_path),
+            "evaluation": encode(evaluation),
+            "pictures": [str(path) for path in result.pictures],
+            "next": export,
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    megabytes = result.model_path.stat().st_size / 1e6
+    for name, value in (
+        ("ELBO", f"{evaluation.elbo:.2f} nats per image on {evaluation.images} test images"),
+        ("reconstruction", f"{evaluation.reconstruction:.2f} nats per image"),
+        ("KL", f"{evaluation.kl:.2f} nats per image"),
+        ("best epoch", f"{evaluation.best_epoch} of {evaluation.epochs}"),
+        ("model", f"{result.model_path} ({megabytes:.2f} MB)"),
+        *(("picture", str(path)) for path in result.pictures),
+        ("next", export),
+    ):
+        typer.echo(f"{name:<15} {value}")
+
+
+def _sizes(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Read `32,64`; an empty text is an empty tuple."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"{option} must be whole numbers separated by commas, e.g. 32,64; received '{text}'."
+        ) from None
