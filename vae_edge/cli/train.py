@@ -26,12 +26,13 @@ from vae_edge.codec import encode
 from vae_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from vae_edge.training.dataset import Dataset
     from vae_edge.training.fit import TrainResult
     from vae_edge.training.history import EpochRecord
     from vae_edge.training.settings import TrainSettings
     from vae_edge.training.trainer import BatchProgress
 
-__all__ = ["train", "training_display"]
+__all__ = ["fit_with_progress", "train", "training_display"]
 
 
 def train(
@@ -127,6 +128,41 @@ def train(
     _report(result, as_json=json_)
 
 
+def fit_with_progress(
+    settings: TrainSettings,
+    dataset: Dataset,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainResult:
+    """Train as `vae_edge.training.fit.fit` does, and show it on stderr meanwhile.
+
+    Args:
+        settings: what to train.
+        dataset: what to train on.
+        run_dir: where to write.
+        resume: go on with the run in `run_dir`.
+        on_epoch: called when an epoch is finished and on the disk, before it is shown.
+
+    Raises:
+        VaeEdgeError: as `fit` does.
+    """
+    note("Loading TensorFlow ...")
+    from vae_edge.training.fit import fit
+
+    with training_display(settings) as (show_batch, show_epoch):
+
+        def finished(record: EpochRecord) -> None:
+            if on_epoch:
+                on_epoch(record)
+            show_epoch(record)
+
+        return fit(
+            settings, dataset, run_dir, resume=resume, on_batch=show_batch, on_epoch=finished
+        )
+
+
 @contextlib.contextmanager
 def training_display(
     settings: TrainSettings,
@@ -207,8 +243,10 @@ def _interruptible(kept: _Kept) -> Iterator[None]:
 def _run(
     given: dict[str, Any], run_dir: Path, data_dir: Path | None, *, resume: bool, kept: _Kept
 ) -> TrainResult:
+    from vae_edge.training.checkpoint import latest_epoch
     from vae_edge.training.data import load_dataset
-    from vae_edge.training.settings import TrainSettings, Validation
+    from vae_edge.training.run_dir import load_settings, refuse_existing_run
+    from vae_edge.training.settings import Validation
 
     if "validation" in given:
         if given["validation"] not in set(Validation):
@@ -217,11 +255,11 @@ def _run(
             )
         given["validation"] = Validation(given["validation"])
     if resume:
-        from vae_edge.training.fit import load_settings
-
         settings = dataclasses.replace(load_settings(run_dir), **given)
+        kept.epochs = latest_epoch(run_dir)
     else:
-        settings = TrainSettings(**given)  # wrong values are refused before data is loaded
+        refuse_existing_run(run_dir)
+        settings = _before_data(given)
     data = load_dataset(settings.dataset, data_dir)
     note(
         f"{data.name}: {len(data.train_images)} training and {len(data.test_images)} test images "
@@ -229,16 +267,19 @@ def _run(
     )
     if not resume:
         settings = dataclasses.replace(settings, image_shape=data.image_shape)
-    note("Loading TensorFlow ...")
-    from vae_edge.training.fit import fit
 
-    with training_display(settings) as (on_batch, on_epoch):
+    def keep(record: EpochRecord) -> None:
+        kept.epochs = record.epoch
 
-        def keep(record: EpochRecord) -> None:
-            kept.epochs = record.epoch
-            on_epoch(record)
+    return fit_with_progress(settings, data, run_dir, resume=resume, on_epoch=keep)
 
-        return fit(settings, data, run_dir, resume=resume, on_batch=on_batch, on_epoch=keep)
+
+def _before_data(given: dict[str, Any]) -> TrainSettings:
+    """Check the options before data is loaded, with an image that any number of filters fits."""
+    from vae_edge.training.settings import TrainSettings
+
+    depth = max(len(given.get(name, (0, 0))) for name in ("encoder_filters", "decoder_filters"))
+    return TrainSettings(image_shape=(2**depth, 2**depth, 1), **given)
 
 
 def _report(result: TrainResult, *, as_json: bool) -> None:

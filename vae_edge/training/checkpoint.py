@@ -23,7 +23,7 @@ from vae_edge.errors import TrainingError
 from vae_edge.training.files import replaced_directory, write_json
 from vae_edge.training.history import History
 
-__all__ = ["Arrays", "Checkpoint", "Progress", "load_latest", "save"]
+__all__ = ["Arrays", "Checkpoint", "Progress", "latest_epoch", "load_latest", "save"]
 
 Arrays = tuple[npt.NDArray[Any], ...]
 
@@ -66,7 +66,7 @@ class Checkpoint:
 def save(run_dir: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint, and only then remove older ones."""
     folder = run_dir / _FOLDER
-    path = folder / f"epoch-{len(checkpoint.progress.history):04d}"
+    path = _path(run_dir, len(checkpoint.progress.history))
     with replaced_directory(path) as part:
         write_json(part / "progress.json", checkpoint.progress)
         state: dict[str, Any] = {
@@ -84,18 +84,23 @@ def save(run_dir: Path, checkpoint: Checkpoint) -> None:
             shutil.rmtree(other)
 
 
+def latest_epoch(run_dir: Path) -> int:
+    """Number of the last finished epoch; 0 when there is none."""
+    folder = run_dir / _FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), default=0)
+
+
 def load_latest(run_dir: Path) -> Checkpoint | None:
     """Read the checkpoint of the last finished epoch; None when there is none.
 
     Raises:
         TrainingError: it is damaged.
     """
-    folder = run_dir / _FOLDER
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    finished = [name for name in names if _NAME.fullmatch(name)]
-    if not finished:
+    epoch = latest_epoch(run_dir)
+    if epoch == 0:
         return None
-    path = folder / max(finished, key=lambda name: int(name.removeprefix("epoch-")))
+    path = _path(run_dir, epoch)
     try:
         document = loads((path / "progress.json").read_text(encoding="utf-8"))
         state = _read_arrays(path / "state.npz")
@@ -111,6 +116,10 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
             f"{path}: the checkpoint cannot be read ({error}). It was damaged after it was "
             "written: train anew with another --out."
         ) from error
+
+
+def _path(run_dir: Path, epoch: int) -> Path:
+    return run_dir / _FOLDER / f"epoch-{epoch:04d}"
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

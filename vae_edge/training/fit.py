@@ -1,69 +1,36 @@
-"""A training run in a directory: started, interrupted, resumed, finished.
-
-RUN/settings.json     what was asked
-    checkpoint/       state after the last finished epoch
-    history.json      every epoch
-    model.keras       weights of the best epoch, without the optimizer
-    *.png             pictures
-    evaluation.json   the best model on the test images; written last, so that it marks the end
-"""
+"""A training run from beginning to end, or from where it was interrupted to the end."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from vae_edge._version import __version__
-from vae_edge.codec import DecodeError, decode, loads
-from vae_edge.errors import TrainingError
 from vae_edge.training import checkpoint as checkpoints
 from vae_edge.training.dataset import Dataset
 from vae_edge.training.evaluation import evaluate_elbo
 from vae_edge.training.files import replaced_file, write_json
 from vae_edge.training.history import EpochRecord, History
 from vae_edge.training.pictures import PICTURES, draw_pictures, require_matplotlib
+from vae_edge.training.run_dir import (
+    Evaluation,
+    finished_evaluation,
+    is_complete,
+    load_settings,
+    refuse_existing_run,
+    resume_from,
+)
 from vae_edge.training.settings import TrainSettings
 from vae_edge.training.trainer import BatchProgress, Trainer
 
 __all__ = ["Evaluation", "TrainResult", "fit", "load_settings"]
 
-T = TypeVar("T")
-
-_OUTPUTS = ("model.keras", "history.json", "evaluation.json")
 # Of the test's noise: the same for every run, so that runs with different seeds can be compared.
 _TEST_SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """`evaluation.json`: the best model on all test images, one sample of `z` each.
-
-    Attributes:
-        elbo, reconstruction, kl: nats per image, with beta = 1.
-        images: number of test images.
-        dataset, source: what the images are and where they were found.
-        epochs: epochs trained.
-        best_epoch: the one whose weights the model has, by validation loss.
-        parameters: of the whole model.
-        versions: of vae-edge, tensorflow, keras and numpy.
-    """
-
-    elbo: float
-    reconstruction: float
-    kl: float
-    images: int
-    dataset: str
-    source: str
-    epochs: int
-    best_epoch: int
-    parameters: int
-    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +73,7 @@ def fit(
     Args:
         settings: what to train; when resuming, as saved, or with more epochs.
         dataset: what to train on.
-        run_dir: created if need be.
+        run_dir: created if need be; `vae_edge.training.run_dir` says what is in it.
         resume: go on with the run in `run_dir`.
         on_batch: called after each batch.
         on_epoch: called when an epoch is finished and its checkpoint is on the disk.
@@ -118,79 +85,24 @@ def fit(
         RuntimeMissingError: matplotlib is not installed.
     """
     require_matplotlib()  # now, not after an hour of training
-    saved = _find(run_dir, settings, resume=resume)
-    trainer = Trainer(settings, dataset)
-    if saved:
-        trainer.restore(saved)
-        evaluation = _finished(run_dir, trainer.history, settings)
+    if resume:
+        checkpoint = resume_from(run_dir, settings)
+        trainer = Trainer(settings, dataset)
+        trainer.restore(checkpoint)
+        evaluation = finished_evaluation(run_dir, trainer.history, settings)
         if evaluation:
             return _result(run_dir, trainer.history, evaluation, was_finished=True)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    else:
+        refuse_existing_run(run_dir)
+        trainer = Trainer(settings, dataset)
+        run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / "settings.json", settings)
-    while not _is_complete(trainer.history, settings):
+    while not is_complete(trainer.history, settings):
         record = trainer.run_epoch(on_batch)
         checkpoints.save(run_dir, trainer.checkpoint())
         if on_epoch:
             on_epoch(record)
     return _finish(trainer, settings, dataset, run_dir)
-
-
-def load_settings(run_dir: Path) -> TrainSettings:
-    """Read the settings of the run in `run_dir`.
-
-    Raises:
-        TrainingError: there is no run, or its settings.json is damaged.
-        UsageError: the settings cannot be trained with.
-    """
-    path = run_dir / "settings.json"
-    if not path.is_file():
-        raise TrainingError(
-            f"{run_dir}: holds no training run to resume: expected settings.json. Check --out, or "
-            "leave out --resume to start a run there."
-        )
-    return _load(TrainSettings, path)
-
-
-def _find(run_dir: Path, settings: TrainSettings, *, resume: bool) -> checkpoints.Checkpoint | None:
-    """Give the checkpoint to go on from; None for a new run that would overwrite nothing."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise TrainingError(f"{run_dir}: is a file; expected a directory. Choose another --out.")
-    saved = checkpoints.load_latest(run_dir)
-    if not resume:
-        held = [name for name in _OUTPUTS if (run_dir / name).exists()]
-        if saved or held:
-            held = [*(["checkpoint/"] if saved else []), *held]
-            raise TrainingError(
-                f"{run_dir}: already holds a run ({', '.join(held)}); nothing was changed. Go on "
-                "with it by --resume, or choose another --out."
-            )
-        return None
-    _check_same(load_settings(run_dir), settings, run_dir)
-    if saved is None:
-        raise TrainingError(
-            f"{run_dir}: has no checkpoint, as no epoch of this run was finished. Start it again "
-            "without --resume."
-        )
-    return saved
-
-
-def _check_same(saved: TrainSettings, settings: TrainSettings, run_dir: Path) -> None:
-    different = [
-        f"{field.name} was {getattr(saved, field.name)}, now {getattr(settings, field.name)}"
-        for field in dataclasses.fields(settings)
-        if getattr(saved, field.name) != getattr(settings, field.name)
-        and not (field.name == "epochs" and settings.epochs > saved.epochs)
-    ]
-    if different:
-        raise TrainingError(
-            f"{run_dir}: was started with other settings: {'; '.join(different)}. Resume without "
-            "these options (only the epochs may be changed, to more), or train anew with another "
-            "--out."
-        )
-
-
-def _is_complete(history: History, settings: TrainSettings) -> bool:
-    return len(history) >= settings.epochs or history.is_out_of_patience(settings.patience)
 
 
 def _finish(
@@ -229,16 +141,6 @@ def _finish(
     return _result(run_dir, history, evaluation, was_finished=False)
 
 
-def _finished(run_dir: Path, history: History, settings: TrainSettings) -> Evaluation | None:
-    """Give the evaluation of a run with nothing left to do; None when epochs or outputs are."""
-    path = run_dir / "evaluation.json"
-    if not (path.is_file() and _is_complete(history, settings)):
-        return None
-    evaluation = _load(Evaluation, path)
-    # An evaluation of fewer epochs is from before the run was given more.
-    return evaluation if evaluation.epochs == len(history) else None
-
-
 def _result(
     run_dir: Path, history: History, evaluation: Evaluation, *, was_finished: bool
 ) -> TrainResult:
@@ -250,13 +152,3 @@ def _result(
         pictures=tuple(run_dir / name for name in PICTURES if (run_dir / name).is_file()),
         was_finished=was_finished,
     )
-
-
-def _load(kind: type[T], path: Path) -> T:
-    try:
-        return decode(kind, loads(path.read_text(encoding="utf-8")))
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(
-            f"{path}: {error}. The file was changed or damaged after it was written: train anew "
-            "with another --out."
-        ) from error
