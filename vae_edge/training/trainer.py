@@ -122,11 +122,14 @@ class Trainer:
             TrainingError: a loss is not finite.
         """
         began, epoch = time.perf_counter(), len(self.history) + 1
-        means = {}
-        self.model.reset_metrics()
+        sums = dict.fromkeys(("loss", "reconstruction", "kl"), 0.0)
+        means = sums
         for batch, images in enumerate(self._shuffled(epoch), start=1):
+            # Some versions of Keras do this in train_on_batch, others go on adding up.
+            self.model.reset_metrics()
             result = self.model.train_on_batch(images, return_dict=True)
-            means = {name: float(value) for name, value in result.items()}
+            sums = {name: total + float(result[name]) for name, total in sums.items()}
+            means = {name: total / batch for name, total in sums.items()}
             self._check_finite(means["loss"], f"epoch {epoch}, batch {batch} of {self._batches}")
             if on_batch:
                 on_batch(
