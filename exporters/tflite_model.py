@@ -11,6 +11,10 @@ from vae_edge.manifest import RuntimeRequirement
 __all__ = ["TFLiteModel", "TFLiteOperator"]
 
 _MIN_RUNTIME = b"min_runtime_version"
+# The last tflite-runtime, and the oldest runtime that exports are run on.
+_OLDEST_TFLITE_RUNTIME = "2.14.0"
+# The oldest LiteRT that exports are run on; 1.0 was built for numpy 1 and fails with numpy 2.
+_OLDEST_LITERT = "1.1.2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +71,18 @@ class TFLiteModel:
         int8 weights on float activations has had a version number since before tflite-runtime
         2.14, whose kernel nevertheless refuses it (`weights->type != input->type`).
         """
+        stated = f"the converter states TensorFlow Lite {self.min_runtime_version or 'unknown'}"
         if any(op.name == "TRANSPOSE_CONV" and op.hybrid for op in self.operators):
+            detail = f"TRANSPOSE_CONV with int8 weights on float activations; {stated}"
+        elif _release(self.min_runtime_version) > _release(_OLDEST_TFLITE_RUNTIME):
+            detail = stated
+        else:
             return RuntimeRequirement(
-                name="ai-edge-litert",
-                version="1.0.1",
-                detail="TRANSPOSE_CONV with int8 weights on float activations",
+                name="tflite-runtime",
+                version=_OLDEST_TFLITE_RUNTIME,
+                detail=f"the oldest that exports are run on; {stated}",
             )
-        stated = self.min_runtime_version or "unknown"
-        if _release(stated) > _release("2.14.0"):
-            return RuntimeRequirement(
-                name="ai-edge-litert",
-                version="1.0.1",
-                detail=f"the converter states TensorFlow Lite {stated}",
-            )
-        return RuntimeRequirement(
-            name="tflite-runtime",
-            version=stated,
-            detail="stated by the converter for the operators' versions",
-        )
+        return RuntimeRequirement(name="ai-edge-litert", version=_OLDEST_LITERT, detail=detail)
 
 
 def _release(text: str) -> tuple[int, ...]:

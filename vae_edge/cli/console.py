@@ -16,13 +16,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 __all__ = ["interruptible", "note", "print_error", "progress", "quiet", "results", "stderr_console"]
 
+_PIPE_WIDTH = 140
+
 # Set while `quiet` has redirected file descriptor 2: a duplicate of the real stderr.
 _real_stderr: IO[str] | None = None
 
 
 def results() -> Console:
     """Console for results: tables and paths, on stdout."""
-    return Console(soft_wrap=False, highlight=False)
+    # A pipe or a file has no width; rich would take 80 and cut the wider tables.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def stderr_console() -> Console:
@@ -53,8 +56,8 @@ def progress() -> Progress:
 
 
 @contextlib.contextmanager
-def quiet(verbose: bool) -> Iterator[None]:
-    """Keep what TensorFlow and the converters print off the user's screen.
+def quiet(verbose: bool = False) -> Iterator[None]:
+    """Keep what TensorFlow, the converters and the runtimes print off the user's screen.
 
     Much of it is written by C++ straight to file descriptor 2, so the descriptor itself is
     redirected. With `verbose`, everything is shown as it comes. Must be entered before TensorFlow

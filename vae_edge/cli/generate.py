@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vae_edge.cli.console import results
+from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import BundlePath, FormatChoice, Json, PrecisionChoice, Threads
 
 __all__ = ["generate"]
@@ -39,7 +39,10 @@ def generate(
     from vae_edge.edge_vae import EdgeVAE
 
     check_output(out)
-    with EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae:
+    with (
+        quiet(),
+        EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
+    ):
         images = vae.generate(count, seed=seed)
         used = vae.decoder.name
     files = write_images(out, images, columns=math.ceil(math.sqrt(count)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vae_edge.cli.console import results
+from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import Json
 from vae_edge.cli.tables import bundle_table, format_size, new_table
 
@@ -93,7 +93,7 @@ def _inspect_artifact(path: Path, as_json: bool) -> None:
     from vae_edge.codec import encode
     from vae_edge.runners.registry import open_artifact
 
-    with open_artifact(path) as runner:
+    with quiet(), open_artifact(path) as runner:
         inputs, outputs, runtime = runner.inputs, runner.outputs, runner.runtime
     size_bytes = path.stat().st_size
     if as_json:

@@ -64,7 +64,7 @@ def parity(
     overrides = tuple(parse_override(text) for text in tolerance or ())
     opened = Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
-        task = display.add_task("loading the reference", total=None)
+        task = display.add_task("loading the reference", total=len(opened.manifest.artifacts))
         compared_with = _reference(opened, reference)
         report = check_parity(
             opened,

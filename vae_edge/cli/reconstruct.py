@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from vae_edge.cli.console import results
+from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import BundlePath, FormatChoice, Json, PrecisionChoice, Threads
 
 __all__ = ["reconstruct"]
@@ -43,7 +43,10 @@ def reconstruct(
     from vae_edge.images import read_images
 
     check_output(out)
-    with EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae:
+    with (
+        quiet(),
+        EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
+    ):
         originals = read_images(images, vae.image_shape)
         posterior = vae.encode(originals)
         reconstructions = vae.decode(posterior.z_mean)
