@@ -1,0 +1,135 @@
+"""`vae-edge benchmark`: how long do the artifacts take here, beside the Keras model?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vae_edge.cli.console import interruptible, note, progress
+from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
+from vae_edge.errors import UsageError
+from vae_edge.files import replaced_file
+from vae_edge.terms import Component, Format, Precision
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Selection
+
+__all__ = ["benchmark"]
+
+
+def benchmark(
+    bundle: BundlePath,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference",
+            metavar="MODEL",
+            help="Measure this .keras model too. Default: the one that ships with vae-edge, where "
+            "the bundle came from it and TensorFlow is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Threads = 1,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=2, help="Samples per artifact; more are steadier.")
+    ] = 30,
+    format: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Only this format. Repeatable.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        list[Precision] | None,
+        typer.Option("--precision", help="Only this one. Repeatable.", show_default=False),
+    ] = None,
+    component: Annotated[
+        list[Component] | None,
+        typer.Option(
+            "--component",
+            help="Only this component, and not the two in a row. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write the whole result, raw samples included, to this JSON file.",
+            show_default=False,
+        ),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the latency of every artifact of a bundle, beside the Keras model where it can run.
+
+    Examples:
+    `vae-edge benchmark build/mnist-vae --threads 2 --out before.json`
+
+    `vae-edge benchmark build/mnist-vae --reference runs/mnist-vae/model.keras --precision int8`
+    """
+    from benchmarks.latency import run_benchmark
+    from benchmarks.reference import choose_reference
+    from benchmarks.report import write_report
+    from vae_edge.bundle import Bundle
+    from vae_edge.cli.benchmark_tables import print_benchmark
+
+    if out is not None:
+        _check_writable(out)
+    opened = Bundle.open(bundle)
+    choice = choose_reference(opened, reference)
+    if choice.warning:
+        note(f"warning: {choice.warning}")
+    with interruptible("Nothing was kept of this run."), progress() as display:
+        task = display.add_task("importing the runtimes", total=1)
+        report = run_benchmark(
+            bundle,
+            reference=choice.path,
+            threads=threads,
+            rounds=rounds,
+            only=_selection(format, precision, component),
+            reference_note=choice.note,
+            verbose=verbose,
+            on_progress=lambda done, total: display.update(
+                task, description="measuring", completed=done, total=total
+            ),
+        )
+    if out is not None:
+        with replaced_file(out) as part:
+            part.write_text(write_report(report), encoding="utf-8")
+    if as_json:
+        typer.echo(write_report(report), nl=False)
+    else:
+        print_benchmark(report, opened.manifest)
+    for skipped in report.skipped:
+        note(f"note: {skipped.name} was not measured. {skipped.reason}")
+    for warning in report.warnings:
+        note(f"warning: {warning.text}")
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse before the run, not after it, a file that cannot be written."""
+    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UsageError(
+            f"--out {out}: expected a file in a directory that exists and is writable. "
+            "Make the directory, or choose another file."
+        )
+
+
+def _selection(
+    formats: list[Format] | None,
+    precisions: list[Precision] | None,
+    components: list[Component] | None,
+) -> Selection:
+    from benchmarks.plan import Selection
+    from benchmarks.report import Part
+
+    wanted = {Part(component.value) for component in components or ()} or set(Part)
+    return Selection(
+        formats=tuple(formats or Format),
+        precisions=tuple(precisions or Precision),
+        parts=tuple(part for part in Part if part in wanted),
+    )
