@@ -6,33 +6,24 @@ import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from vae_edge.cli.console import interruptible, note, quiet, stderr_console
+from vae_edge.cli.console import interruptible, note, quiet
 from vae_edge.cli.options import DataDir, Json, Verbose
+from vae_edge.cli.train_display import fit_with_progress
 from vae_edge.codec import encode
 from vae_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from vae_edge.training.dataset import Dataset
     from vae_edge.training.fit import TrainResult
     from vae_edge.training.history import EpochRecord
     from vae_edge.training.settings import TrainSettings
-    from vae_edge.training.trainer import BatchProgress
 
-__all__ = ["fit_with_progress", "train", "training_display"]
+__all__ = ["fit_with_progress", "train"]
 
 
 def train(
@@ -47,7 +38,7 @@ def train(
     data_dir: DataDir = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Directory of the run. [default: runs/<data set>-vae]"),
+        typer.Option(metavar="RUN", help="Directory of the run. [default: runs/NAME-vae]"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="[default: 30]")] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Size of z. [default: 2]")] = None,
@@ -88,7 +79,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
     ] = False,
-    json_: Json = False,
+    as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Train a convolutional VAE; interrupt it with Ctrl-C and go on with --resume.
@@ -106,7 +97,7 @@ def train(
     vae-edge train --dataset photos/ --latent-dim 16
     """
     given = {
-        "dataset": dataset,
+        "dataset": _anchored(dataset),
         "epochs": epochs,
         "latent_dim": latent_dim,
         "beta": beta,
@@ -125,90 +116,7 @@ def train(
     kept = _Kept(run_dir=run_dir, data_dir=data_dir)
     with quiet(verbose), _interruptible(kept):
         result = _run(given, run_dir, data_dir, resume=resume, kept=kept)
-    _report(result, as_json=json_)
-
-
-def fit_with_progress(
-    settings: TrainSettings,
-    dataset: Dataset,
-    run_dir: Path,
-    *,
-    resume: bool = False,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> TrainResult:
-    """Train as `vae_edge.training.fit.fit` does, and show it on stderr meanwhile.
-
-    Args:
-        settings: what to train.
-        dataset: what to train on.
-        run_dir: where to write.
-        resume: go on with the run in `run_dir`.
-        on_epoch: called when an epoch is finished and on the disk, before it is shown.
-
-    Raises:
-        VaeEdgeError: as `fit` does.
-    """
-    note("Loading TensorFlow ...")
-    from vae_edge.training.fit import fit
-
-    with training_display(settings) as (show_batch, show_epoch):
-
-        def finished(record: EpochRecord) -> None:
-            if on_epoch:
-                on_epoch(record)
-            show_epoch(record)
-
-        return fit(
-            settings, dataset, run_dir, resume=resume, on_batch=show_batch, on_epoch=finished
-        )
-
-
-@contextlib.contextmanager
-def training_display(
-    settings: TrainSettings,
-) -> Iterator[tuple[Callable[[BatchProgress], None], Callable[[EpochRecord], None]]]:
-    """Show a run on stderr: a bar over all epochs with time left, and a line for each epoch.
-
-    Yields:
-        `on_batch` and `on_epoch` for `fit`.
-    """
-    console = stderr_console()
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("preparing", total=None, loss="-")
-    best = float("inf")
-
-    def on_batch(at: BatchProgress) -> None:
-        bar.update(
-            task,
-            description=f"epoch {at.epoch}/{at.epochs}",
-            completed=(at.epoch - 1) * at.batches + at.batch,
-            total=at.epochs * at.batches,
-            loss=f"{at.loss:.2f} = reconstruction {at.reconstruction:.2f} + KL {at.kl:.2f}",
-        )
-
-    def on_epoch(record: EpochRecord) -> None:
-        nonlocal best
-        mark = "  best so far" if record.validation_loss < best else ""
-        best = min(best, record.validation_loss)
-        console.print(
-            f"epoch {record.epoch}/{settings.epochs}  loss {record.loss:.2f}  validation "
-            f"{record.validation_loss:.2f} (reconstruction {record.validation_reconstruction:.2f}, "
-            f"KL {record.validation_kl:.2f})  {record.seconds:.0f} s{mark}",
-            markup=False,
-            soft_wrap=True,
-        )
-
-    with bar:
-        yield on_batch, on_epoch
+    _report(result, as_json=as_json)
 
 
 @dataclasses.dataclass
@@ -307,6 +215,15 @@ def _report(result: TrainResult, *, as_json: bool) -> None:
         ("next", export),
     ):
         typer.echo(f"{name:<15} {value}")
+
+
+def _anchored(dataset: str | None) -> str | None:
+    """Make a path absolute, so that the run can be resumed from any directory."""
+    from vae_edge.training.data import DATASET_NAMES
+
+    if dataset is None or dataset in DATASET_NAMES or not Path(dataset).exists():
+        return dataset
+    return str(Path(dataset).resolve())
 
 
 def _sizes(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -123,7 +123,8 @@ def _path(run_dir: Path, epoch: int) -> Path:
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here, because numpy leaves a file open that turns out to be no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
 
 

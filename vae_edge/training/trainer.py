@@ -166,11 +166,12 @@ class Trainer:
 
     def _check_finite(self, loss: float, where: str) -> None:
         if not math.isfinite(loss):
+            done = len(self.history)
+            kept = f"The checkpoint of epoch {done} is kept." if done else "No epoch was finished."
             raise TrainingError(
-                f"the loss became {loss} in {where}: the run has diverged. The checkpoint of the "
-                "epoch before is kept. Train anew with a lower --learning-rate (now "
-                f"{self._settings.learning_rate:g}) or a lower --beta (now "
-                f"{self._settings.beta:g})."
+                f"the loss became {loss} in {where}: the run has diverged. {kept} Train anew with "
+                f"a lower --learning-rate (now {self._settings.learning_rate:g}) or a lower --beta "
+                f"(now {self._settings.beta:g})."
             )
 
 

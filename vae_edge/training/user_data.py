@@ -40,7 +40,7 @@ def load_path(path: Path) -> Dataset:
     if path.suffix == ".npz":
         return load_npz(path)
     if path.suffix == ".npy":
-        images = as_images(_load(path), str(path))
+        images = as_images(_load_array(path), str(path))
         return split(name=path.stem, source=str(path), images=images, labels=None)
     if "idx" in path.name:
         images = as_images(read_idx(path), str(path))
@@ -57,7 +57,7 @@ def load_npz(path: Path, *, name: str | None = None) -> Dataset:
     Raises:
         DataError: not an `.npz`, entries with other names, or arrays that do not fit.
     """
-    arrays = _load(path)
+    arrays = _load_archive(path)
     name = name or path.stem
     keys = set(arrays)
 
@@ -94,15 +94,30 @@ def load_npz(path: Path, *, name: str | None = None) -> Dataset:
     return split(name=name, source=str(path), images=images(whole), labels=labels(label, whole))
 
 
-def _load(path: Path) -> Any:
-    """Read an `.npy` to an array or an `.npz` to a mapping; never unpickles."""
+def _load_array(path: Path) -> npt.NDArray[Any]:
+    loaded = _load(path)
+    if isinstance(loaded, dict):
+        raise DataError(f"{path}: is an archive of arrays. Rename it to end in .npz.")
+    return loaded
+
+
+def _load_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
+    loaded = _load(path)
+    if not isinstance(loaded, dict):
+        raise DataError(f"{path}: is a single array. Rename it to end in .npy.")
+    return loaded
+
+
+def _load(path: Path) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    """Read a numpy file, whatever its name; never unpickles."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded as archive:
-                return {key: archive[key] for key in archive.files}
-        return loaded
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
+        # Opened here, because numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return {key: loaded[key] for key in loaded.files}
+            return np.asarray(loaded)
+    except (ValueError, EOFError, zipfile.BadZipFile, OSError, MemoryError) as error:
         reason = "it holds Python objects" if "pickle" in str(error).lower() else str(error)
         raise DataError(
             f"{path}: cannot be read as a numpy file ({reason}). Write it anew with np.savez or "
