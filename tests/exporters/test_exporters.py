@@ -1,0 +1,218 @@
+"""Every format at every precision: names, operators, and how close it stays to Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vae_edge.errors import ExportError
+from vae_edge.runners.registry import open_artifact_bytes
+from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+TFLITE = (
+    Precision.FLOAT32,
+    Precision.FLOAT16,
+    Precision.DYNAMIC,
+    Precision.INT8,
+    Precision.INT16X8,
+)
+ONNX = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8)
+COMBINATIONS = [(Format.TFLITE, p) for p in TFLITE] + [(Format.ONNX, p) for p in ONNX]
+# Largest error allowed, as a share of the reference's span: rounding of float32; 11 bits of
+# float16; 8 bits of weights; 8 bits of weights and activations.
+BOUNDS = {
+    Precision.FLOAT32: 1e-5,
+    Precision.FLOAT16: 2e-3,
+    Precision.DYNAMIC: 0.05,
+    Precision.INT8: 0.12,
+    Precision.INT16X8: 0.05,
+}
+
+
+def request_for(vae, representative, component: Component, precision: Precision, batch=1):
+    from exporters.base import ExportRequest
+    from exporters.representative import calibration_latents
+
+    rows = (
+        representative.calibration
+        if component is Component.ENCODER
+        else calibration_latents(vae, representative)
+    )
+    return ExportRequest(
+        vae=vae, component=component, precision=precision, batch=batch, calibration=rows
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_vae, tiny_representative):
+    """Every artifact, made once."""
+    from exporters.registry import EXPORTERS
+
+    return {
+        (format, precision, component): EXPORTERS[format].export(
+            request_for(tiny_vae, tiny_representative, component, precision)
+        )
+        for format, precision in COMBINATIONS
+        for component in Component
+    }
+
+
+@pytest.mark.parametrize("component", list(Component))
+@pytest.mark.parametrize(("format", "precision"), COMBINATIONS)
+def test_artifact_computes_what_keras_computes(
+    exported, tiny_vae, tiny_representative, format, precision, component
+):
+    rows = request_for(tiny_vae, tiny_representative, component, precision).calibration[:16]
+    outputs = tiny_vae.component(component)(rows)
+    expected = (
+        {name: np.asarray(value) for name, value in outputs.items()}
+        if component is Component.ENCODER
+        else {"reconstruction": np.asarray(outputs)}
+    )
+    artifact = exported[format, precision, component]
+    with open_artifact_bytes(artifact.content, format, name="a") as runner:
+        name = runner.inputs[0].name
+        for index, row in enumerate(rows):
+            for output, value in runner.run({name: row[np.newaxis]}).items():
+                span = np.ptp(expected[output])
+                error = np.abs(value - expected[output][index : index + 1]).max()
+                assert error <= BOUNDS[precision] * span, output
+
+
+@pytest.mark.parametrize("component", list(Component))
+@pytest.mark.parametrize(("format", "precision"), COMBINATIONS)
+def test_artifact_keeps_names_and_float_boundary(exported, format, precision, component):
+    artifact = exported[format, precision, component]
+    with open_artifact_bytes(artifact.content, format, name="a") as runner:
+        image = (1, 16, 16, 1)
+        assert [(s.name, s.shape, s.dtype) for s in runner.inputs] == (
+            [("image", image, "float32")]
+            if component is Component.ENCODER
+            else [("z", (1, 3), "float32")]
+        )
+        shapes = {"z_mean": (1, 3), "z_log_var": (1, 3), "reconstruction": image}
+        assert [(s.name, s.shape, s.dtype) for s in runner.outputs] == [
+            (name, shapes[name], "float32") for name in COMPONENT_OUTPUTS[component]
+        ]
+
+
+def test_tflite_signature_is_named_in_the_runtimes_own_list(exported):
+    from ai_edge_litert.interpreter import Interpreter
+
+    for component, names in (
+        (Component.ENCODER, {"inputs": ["image"], "outputs": ["z_log_var", "z_mean"]}),
+        (Component.DECODER, {"inputs": ["z"], "outputs": ["reconstruction"]}),
+    ):
+        for precision in TFLITE:
+            content = exported[Format.TFLITE, precision, component].content
+            signatures = Interpreter(model_content=content).get_signature_list()
+            assert signatures == {"serving_default": names}
+
+
+def test_no_artifact_holds_a_random_or_custom_operator(exported):
+    for artifact in exported.values():
+        names = [name.lower() for name in artifact.operators]
+        assert not [n for n in names if "random" in n or "custom" in n or n.startswith("flex")]
+
+
+@pytest.mark.parametrize("component", list(Component))
+def test_quantized_artifacts_are_smaller(exported, component):
+    for format in Format:
+        full = len(exported[format, Precision.FLOAT32, component].content)
+        half = len(exported[format, Precision.FLOAT16, component].content)
+        assert half < full
+
+
+def test_tflite_dense_layers_stay_within_what_old_runtimes_know(exported):
+    from exporters.tflite_model import TFLiteModel
+
+    for (format, _, _), artifact in exported.items():
+        if format is Format.TFLITE:
+            model = TFLiteModel.parse(artifact.content)
+            versions = [op.version for op in model.operators if op.name == "FULLY_CONNECTED"]
+            # tflite-runtime 2.14 knows FULLY_CONNECTED up to version 11.
+            assert versions
+            assert max(versions) <= 11
+
+
+def test_hybrid_transposed_convolution_is_said_to_need_litert(exported):
+    dynamic = exported[Format.TFLITE, Precision.DYNAMIC, Component.DECODER].oldest_runtime
+    static = exported[Format.TFLITE, Precision.INT8, Component.DECODER].oldest_runtime
+    assert (dynamic.name, dynamic.version) == ("ai-edge-litert", "1.1.2")
+    assert (static.name, static.version) == ("tflite-runtime", "2.14.0")
+
+
+def test_onnx_states_its_opset_and_passes_the_checker(exported):
+    import onnx
+
+    for (format, _, component), artifact in exported.items():
+        if format is Format.ONNX:
+            model = onnx.load_model_from_string(artifact.content)
+            onnx.checker.check_model(model, full_check=True)
+            assert {o.version for o in model.opset_import if o.domain == ""} == {17}
+            assert model.producer_name == "vae-edge"
+            assert tuple(o.name for o in model.graph.output) == COMPONENT_OUTPUTS[component]
+
+
+def test_onnx_float16_stores_large_weights_as_float16_only(exported):
+    import onnx
+
+    artifact = exported[Format.ONNX, Precision.FLOAT16, Component.DECODER]
+    model = onnx.load_model_from_string(artifact.content)
+    sizes = {
+        kind: max(
+            (int(np.prod(w.dims)) for w in model.graph.initializer if w.data_type == kind),
+            default=0,
+        )
+        for kind in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    }
+    assert sizes[onnx.TensorProto.FLOAT] < 64 <= sizes[onnx.TensorProto.FLOAT16]
+
+
+def test_onnx_int8_quantizes_convolution_inputs_to_uint8(exported):
+    import onnx
+
+    artifact = exported[Format.ONNX, Precision.INT8, Component.ENCODER]
+    model = onnx.load_model_from_string(artifact.content)
+    assert artifact.operators["QuantizeLinear"] >= 2
+    zero_points = [w.data_type for w in model.graph.initializer if w.name.endswith("_zero_point")]
+    assert onnx.TensorProto.UINT8 in zero_points
+    weights = [w for w in model.graph.initializer if w.name.endswith("_quantized")]
+    assert onnx.TensorProto.INT8 in {w.data_type for w in weights}
+
+
+@pytest.mark.parametrize("format", list(Format))
+@pytest.mark.parametrize("batch", [4, None])
+def test_batch_can_be_larger_or_free(tiny_vae, tiny_representative, format, batch):
+    from exporters.registry import EXPORTERS
+
+    for component in Component:
+        request = request_for(tiny_vae, tiny_representative, component, Precision.FLOAT32, batch)
+        artifact = EXPORTERS[format].export(request)
+        with open_artifact_bytes(artifact.content, format, name="a") as runner:
+            assert {spec.batch for spec in (*runner.inputs, *runner.outputs)} == {batch}
+            for count in (4,) if batch else (1, 5):
+                rows = request.calibration[:count]
+                outputs = runner.run({runner.inputs[0].name: rows})
+                alone = tiny_vae.function(component)(rows)
+                for name, value in outputs.items():
+                    np.testing.assert_allclose(value, alone[name], atol=1e-5)
+
+
+def test_batch_below_one_is_refused(tiny_vae, tiny_representative):
+    with pytest.raises(ExportError, match="batch must be 1 or more"):
+        request_for(tiny_vae, tiny_representative, Component.DECODER, Precision.FLOAT32, 0)
+
+
+def test_combinations_that_cannot_be_made_are_named_with_what_can():
+    from exporters.registry import check_combinations
+
+    check_combinations([Format.TFLITE], [Precision.INT16X8])
+    with pytest.raises(ExportError) as caught:
+        check_combinations(list(Format), [Precision.INT8, Precision.INT16X8])
+    message = str(caught.value)
+    assert "onnx cannot be exported at precision 'int16x8'" in message
+    assert "float32, float16, dynamic, int8" in message
+    assert "tflite cannot" not in message
