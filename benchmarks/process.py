@@ -28,6 +28,13 @@ __all__ = ["Worker", "WorkerProcess"]
 
 T = TypeVar("T")
 _LAST_LINES = 5
+# `python -m` would look in the working directory first, where a user may have a `benchmarks` too.
+_BOOT = """
+import sys
+sys.path[:] = sys.argv[2:]
+from importlib import import_module
+import_module(sys.argv[1]).main()
+"""
 _ALONE = "To measure the rest without it, choose others with --format and --precision."
 
 
@@ -69,13 +76,13 @@ class WorkerProcess:
             task: what it shall measure.
             verbose: let what it prints through to stderr instead of keeping it for an error.
             timeout_s: how long it may take to answer one request.
-            module: what to run, for tests.
+            module: whose `main` to run, for tests.
         """
         self._task, self._timeout_s = task, timeout_s
         self._noise = None if verbose else tempfile.TemporaryFile()  # noqa: SIM115  close() does
         self._received = b""
         self._process = subprocess.Popen(  # noqa: S603  our own module, our own interpreter
-            [sys.executable, "-m", module],
+            [sys.executable, "-c", _BOOT, module, *_import_path()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._noise,
@@ -196,12 +203,14 @@ def _close(stream: Any) -> None:
         stream.close()
 
 
+def _import_path() -> list[str]:
+    return [str(Path(entry).absolute()) for entry in sys.path]
+
+
 def _environment(task: GroupTask) -> dict[str, str]:
-    """Give the worker our import path, and hold every library to the threads it is given."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    """Hold every library to the threads it is given, and TensorFlow to the CPU."""
     return {
         **os.environ,
-        "PYTHONPATH": path,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(task.threads),
         "OPENBLAS_NUM_THREADS": str(task.threads),

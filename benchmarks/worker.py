@@ -41,7 +41,3 @@ def main() -> None:
         kind = "failure" if isinstance(answer, Failure) else "answer"
         answers.write(json.dumps({kind: codec.encode(answer)}) + "\n")
         answers.flush()
-
-
-if __name__ == "__main__":
-    main()
