@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.environment import Environment, MachineState
+from benchmarks.plan import Selection
+from benchmarks.report import (
+    BenchmarkReport,
+    CandidateReport,
+    FitnessWarning,
+    LatencyStatistics,
+    Part,
+    ReferenceRecord,
+    Settings,
+    SkippedGroup,
+    Speedup,
+    read_report,
+)
+from benchmarks.statistics import Interval
+from vae_edge.bundle_writer import BundleWriter
+from vae_edge.cli import main
+from vae_edge.errors import ArtifactError
+from vae_edge.keras_vae import KerasCall
+from vae_edge.manifest import (
+    ArtifactRecord,
+    GoldenRecord,
+    LatencyRecord,
+    LoweringRecord,
+    Manifest,
+    ModelRecord,
+    QuantizationRecord,
+    RuntimeRequirement,
+)
+from vae_edge.terms import Component, Format, Precision
+
+CONTENT = b"content of a file"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+STATE = MachineState(
+    governor=None, clock_mhz=None, temperature_c=None, load_average=None, throttled=None
+)
+MODEL = ModelRecord(name="tiny", source_sha256="b" * 64, latent_dim=2, image_shape=(4, 4, 1))
+RECORDED = LatencyRecord(
+    machine="the exporting desktop",
+    runtime="ai-edge-litert 2.3.0",
+    threads=1,
+    batch=1,
+    median_ms=0.0775,
+    p95_ms=0.0812,
+    times_faster_than_keras=6.25,
+    times_faster_than_float32=None,
+)
+
+
+def candidate(name: str, **changes: Any) -> CandidateReport:
+    base = CandidateReport(
+        name=name,
+        part=Part.ENCODER,
+        format=Format.TFLITE,
+        precision=Precision.INT8,
+        keras_call=None,
+        files=("encoder.int8.tflite",),
+        size_bytes=37_600,
+        runtime="fake 1.0",
+        batch=1,
+        loops=4,
+        load_ms=1.0,
+        first_inference_ms=2.0,
+        warmup_ns=(1e6,),
+        samples_ns=(1e6, 1e6),
+        latency=LatencyStatistics(median_ms=1.234, p95_ms=2.345, p99_ms=3.456, mad_ms=0.1),
+        throughput_per_s=810.4,
+        peak_rss_bytes=None,
+        times_faster_than_keras=Speedup(
+            against="encoder keras tf.function",
+            interval=Interval(value=19.5, low=18.25, high=20.75, confidence=0.95),
+        ),
+        times_faster_than_float32=Speedup(
+            against="encoder float32 tflite",
+            interval=Interval(value=1.625, low=1.5, high=1.75, confidence=0.95),
+        ),
+    )
+    return replace(base, **changes)
+
+
+KERAS = candidate(
+    "encoder keras tf.function",
+    format=None,
+    precision=Precision.FLOAT32,
+    keras_call=KerasCall.FUNCTION,
+    files=(),
+    size_bytes=None,
+    latency=LatencyStatistics(median_ms=24.0, p95_ms=25.0, p99_ms=26.0, mad_ms=0.1),
+    times_faster_than_keras=None,
+    times_faster_than_float32=None,
+)
+REPORT = BenchmarkReport(
+    schema_version=1,
+    vae_edge_version="0.1.0",
+    started_utc="2030-01-01T00:00:00+00:00",
+    machine="a small board, 4 cores",
+    model=MODEL,
+    settings=Settings(threads=2, rounds=30, warmup_rounds=2, min_sample_ms=2.0, seed=0),
+    environment=Environment(
+        cpu_model=None,
+        cores=4,
+        architecture=None,
+        system="Linux",
+        python="3.11",
+        numpy="2.0",
+        emulated=False,
+        before=STATE,
+        after=STATE,
+    ),
+    reference=ReferenceRecord(measured=True, note="m.keras", sha256="b" * 64, matches_bundle=True),
+    candidates=(KERAS, candidate("encoder int8 tflite")),
+    skipped=(),
+    warnings=(),
+)
+WITHOUT_KERAS = replace(
+    REPORT,
+    reference=ReferenceRecord(
+        measured=False, note="TensorFlow is not installed", sha256=None, matches_bundle=None
+    ),
+    candidates=(candidate("encoder int8 tflite", times_faster_than_keras=None),),
+)
+
+
+class FakeRun:
+    """Stands in for `run_benchmark`: keeps what it was given, returns a prepared report."""
+
+    def __init__(self) -> None:
+        self.report, self.failure = REPORT, None
+        self.path: Path | None = None
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, path: Path, **options: Any) -> BenchmarkReport:
+        self.path, self.options = path, options
+        if self.failure is not None:
+            raise self.failure
+        options["on_progress"](1, 1)
+        return self.report
+
+    failure: BaseException | None
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    fake = FakeRun()
+    monkeypatch.setattr("benchmarks.latency.run_benchmark", fake)
+    return fake
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    record = ArtifactRecord(
+        file="encoder.int8.tflite",
+        size_bytes=len(CONTENT),
+        sha256=SHA256,
+        component=Component.ENCODER,
+        format=Format.TFLITE,
+        precision=Precision.INT8,
+        quantization=QuantizationRecord(
+            weights="int8",
+            weight_granularity="per-channel",
+            weights_symmetric=True,
+            activations="int8",
+            activations_symmetric=False,
+            note="",
+        ),
+        lowering=LoweringRecord(applied=(), refused=()),
+        inputs=(),
+        outputs=(),
+        oldest_runtime=RuntimeRequirement(name="tflite-runtime", version="2.14", detail=""),
+        operators={},
+        parity=None,
+        latency=RECORDED,
+    )
+    golden = GoldenRecord(
+        file="golden.npz",
+        size_bytes=len(CONTENT),
+        sha256=SHA256,
+        source="made up",
+        images=1,
+        latents=2,
+    )
+    manifest = Manifest(
+        schema_version=1,
+        model=MODEL,
+        artifacts=(record,),
+        calibration=None,
+        golden=golden,
+        tools={},
+    )
+    with BundleWriter(tmp_path / "tiny") as writer:
+        writer.add(record.file, CONTENT)
+        writer.add(golden.file, CONTENT)
+        writer.stage(manifest)
+        writer.publish()
+    return tmp_path / "tiny"
+
+
+def invoke(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["benchmark", *map(str, arguments)])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def row(text: str, *first: str) -> list[str]:
+    """The table's row that begins with these words."""
+    (found,) = [
+        line.split() for line in text.splitlines() if line.split()[: len(first)] == [*first]
+    ]
+    return found[len(first) :]
+
+
+@pytest.mark.usefixtures("run")
+def test_the_table_shows_keras_and_artifacts(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle) == 0
+    out = capsys.readouterr().out
+    assert "a small board, 4 cores; 2 thread(s)" in out
+    assert "median ms" in out
+    assert row(out, "encoder", "Keras", "tf.function")[:2] == ["24.0", "25.0"]
+    figures = "1.234 2.345 3.456 810.4 37.6 KB 20x (18.2-20.8) 1.62x"
+    assert " ".join(row(out, "encoder", "tflite", "int8")) == figures
+    flowing = " ".join(out.split())
+    assert "its fastest call (tf.function), with the 95% confidence interval" in flowing
+    assert "Original Keras model: m.keras." in out
+    assert "Recorded at export" not in out
+
+
+def test_a_fast_artifact_turns_the_whole_table_to_microseconds(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = LatencyStatistics(median_ms=0.0421, p95_ms=0.05, p99_ms=0.06, mad_ms=0.001)
+    run.report = replace(REPORT, candidates=(KERAS, candidate("a", latency=fast)))
+    assert invoke(bundle) == 0
+    out = capsys.readouterr().out
+    assert "median us" in out
+    assert row(out, "encoder", "tflite", "int8")[0] == "42.1"
+    assert row(out, "encoder", "Keras", "tf.function")[0] == "24,000"
+
+
+def test_without_keras_recorded_figures_stand_apart_with_their_machine(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.report = WITHOUT_KERAS
+    assert invoke(bundle) == 0
+    out = capsys.readouterr().out
+    here, _, recorded = out.partition("Recorded at export")
+    assert "Original Keras model: not measured here (TensorFlow is not installed)." in here
+    assert "6.25x" not in here
+    assert "not measured in this run" in recorded
+    assert "the exporting desktop" in recorded
+    assert row(recorded, "encoder", "tflite", "int8")[-3:] == ["0.077", "0.081", "6.25x"]
+
+
+def test_json_is_the_report_alone_on_stdout(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.report = replace(REPORT, warnings=(FitnessWarning(code="load", text="It was busy."),))
+    assert invoke(bundle, "--json") == 0
+    captured = capsys.readouterr()
+    assert read_report(captured.out, "stdout") == run.report
+    assert "warning: It was busy." in captured.err
+
+
+@pytest.mark.usefixtures("run")
+def test_out_holds_the_report_and_stdout_the_table(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle, "--out", tmp_path / "r.json") == 0
+    assert read_report((tmp_path / "r.json").read_text(), "r.json") == REPORT
+    assert "median ms" in capsys.readouterr().out
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_the_run(
+    run: FakeRun, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle, "--out", tmp_path / "no" / "r.json") == 2
+    assert "error: --out" in capsys.readouterr().err
+    assert run.path is None
+
+
+def test_warnings_and_skipped_runtimes_go_to_stderr(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.report = replace(
+        REPORT,
+        skipped=(SkippedGroup(name="int8 onnx", reason="pip install onnxruntime"),),
+        warnings=(FitnessWarning(code="governor", text="The governor is 'ondemand'."),),
+    )
+    assert invoke(bundle) == 0
+    captured = capsys.readouterr()
+    assert "warning: The governor is 'ondemand'." in captured.err
+    assert "note: int8 onnx was not measured. pip install onnxruntime" in captured.err
+    assert "governor" not in captured.out
+
+
+def test_options_reach_the_run(run: FakeRun, bundle: Path) -> None:
+    options = ["--threads", "3", "--rounds", "7", "--format", "onnx", "--precision", "int8"]
+    options += ["--precision", "float16", "--component", "decoder", "--verbose"]
+    assert invoke(bundle, *options) == 0
+    assert run.path == bundle
+    assert (run.options["threads"], run.options["rounds"]) == (3, 7)
+    assert run.options["verbose"] is True
+    assert run.options["only"] == Selection(
+        formats=(Format.ONNX,),
+        precisions=(Precision.INT8, Precision.FLOAT16),
+        parts=(Part.DECODER,),
+    )
+
+
+def test_everything_is_measured_by_default(run: FakeRun, bundle: Path) -> None:
+    assert invoke(bundle) == 0
+    assert run.options["only"] == Selection()
+    assert run.options["reference"] is None
+    assert run.options["reference_note"] == "no --reference MODEL given"
+
+
+@pytest.mark.host
+def test_a_reference_that_is_another_model_is_measured_with_a_warning(
+    run: FakeRun, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "other.keras"
+    model.write_bytes(b"another model")
+    assert invoke(bundle, "--reference", model) == 0
+    assert run.options["reference"] == model
+    err = capsys.readouterr().err
+    assert "warning:" in err
+    assert "is not the model that the bundle was exported from" in err
+
+
+def test_a_failed_run_is_one_paragraph_and_exit_2(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.failure = ArtifactError("decoder.int8.tflite: it fell over.")
+    assert invoke(bundle) == 2
+    captured = capsys.readouterr()
+    assert "error: decoder.int8.tflite: it fell over." in captured.err
+    assert captured.out == ""
+
+
+def test_an_interrupted_run_is_130(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.failure = KeyboardInterrupt()
+    assert invoke(bundle) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_what_is_no_bundle_is_refused(
+    run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(tmp_path) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert run.path is None
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke("--help") == 0
+    assert "vae-edge benchmark build/mnist-vae" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("run")
+def test_json_is_plain_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    invoke(bundle, "--json")
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
