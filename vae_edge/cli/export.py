@@ -181,7 +181,7 @@ def run_export(
         export_bundle(
             vae, plan, representative, measure=measure if benchmark else None, on_step=on_step
         )
-        display.update(task, advance=2, description="done")
+        display.update(task, advance=1, description="done")
 
 
 def _parse_batch(text: str) -> int | None:
