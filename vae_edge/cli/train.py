@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import shlex
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from vae_edge.cli.console import interruptible, note, quiet
 from vae_edge.cli.options import DataDir, Json, Verbose
 from vae_edge.cli.train_display import fit_with_progress
 from vae_edge.codec import encode
-from vae_edge.errors import UsageError
+from vae_edge.errors import RuntimeMissingError, UsageError
 
 if TYPE_CHECKING:
     from vae_edge.training.fit import TrainResult
@@ -156,6 +157,7 @@ def _run(
     from vae_edge.training.run_dir import load_settings, refuse_existing_run
     from vae_edge.training.settings import Validation
 
+    _need_packages()
     if "validation" in given:
         if given["validation"] not in set(Validation):
             raise UsageError(
@@ -180,6 +182,18 @@ def _run(
         kept.epochs = record.epoch
 
     return fit_with_progress(settings, data, run_dir, resume=resume, on_epoch=keep)
+
+
+def _need_packages() -> None:
+    """Refuse before anything is loaded where a package that training needs is not installed."""
+    needed = ("tensorflow", "keras", "matplotlib")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeMissingError(
+            f"Training needs the host packages, and {', '.join(missing)} cannot be found: pip "
+            "install 'vae-edge[host]'. A device does not train: train on a desktop, export, and "
+            "copy the bundle over."
+        )
 
 
 def _before_data(given: dict[str, Any]) -> TrainSettings:

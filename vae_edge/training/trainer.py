@@ -200,7 +200,8 @@ def _make_gpu_repeatable() -> None:
 
 
 def _values(variables: list[keras.Variable]) -> Arrays:
-    return tuple(np.array(variable) for variable in variables)
+    # A copy, as the array may be a view of memory that the next step writes to.
+    return tuple(np.array(keras.ops.convert_to_numpy(variable)) for variable in variables)
 
 
 def _assign(variables: list[keras.Variable], values: Arrays) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import urllib.error
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vae_edge
 from vae_edge.errors import DataError
 from vae_edge.training import data, published
 from vae_edge.training.data import load_dataset, quickstart_dataset
@@ -197,4 +199,6 @@ def test_data_is_loaded_without_tensorflow() -> None:
         "import vae_edge.training.run_dir; "
         "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(vae_edge.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    assert done.returncode == 0
