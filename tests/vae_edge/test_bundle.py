@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from vae_edge.bundle import Bundle, manifest_of, sha256_of
+from vae_edge.errors import ArtifactError, BundleError
+from vae_edge.terms import Component, Format, Precision
+
+
+def test_sha256_of_bytes_and_of_a_file_agree_with_hashlib(tmp_path):
+    content = b"abc" * 1_000_000  # more than one block
+    (tmp_path / "file").write_bytes(content)
+
+    expected = hashlib.sha256(content).hexdigest()
+
+    assert sha256_of(content) == sha256_of(tmp_path / "file") == expected
+    assert sha256_of(content[:-1]) != expected
+
+
+def test_open_gives_what_was_written(tiny_bundle):
+    bundle = Bundle.open(str(tiny_bundle))
+
+    assert bundle.path == tiny_bundle
+    assert bundle.manifest == manifest_of(tiny_bundle)
+    assert [a.file for a in bundle.manifest.artifacts] == [
+        "encoder.float32.onnx",
+        "decoder.float32.onnx",
+    ]
+
+
+def test_open_refuses_a_path_that_does_not_exist(tmp_path):
+    with pytest.raises(BundleError, match=r"gone: does not exist.*vae-edge export"):
+        Bundle.open(tmp_path / "gone")
+
+
+def test_open_refuses_a_file(tiny_bundle):
+    with pytest.raises(
+        BundleError, match=r"manifest\.json: is a file; expected a bundle directory"
+    ):
+        Bundle.open(tiny_bundle / "manifest.json")
+
+
+def test_open_refuses_a_directory_without_a_manifest(tmp_path):
+    with pytest.raises(BundleError, match=r"has no manifest\.json, so it is not a bundle"):
+        Bundle.open(tmp_path)
+
+
+def test_read_gives_the_content_of_artifacts_and_of_the_golden_file(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+
+    for record in (*bundle.manifest.artifacts, bundle.manifest.golden):
+        assert bundle.read(record) == (tiny_bundle / record.file).read_bytes()
+
+
+def test_read_looks_again_at_a_file_that_changed_after_opening(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    record = bundle.manifest.artifacts[0]
+    path = tiny_bundle / record.file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(BundleError, match="sha256 differs from the manifest"):
+        bundle.read(record)
+
+
+def test_find_gives_the_one_record(make_tiny_bundle):
+    path = make_tiny_bundle(("encoder.float32.onnx", "decoder.float32.onnx", "decoder.int8.onnx"))
+
+    record = Bundle.open(path).find(Component.DECODER, Format.ONNX, Precision.INT8)
+
+    assert record.file == "decoder.int8.onnx"
+
+
+def test_find_lists_what_there_is_when_it_finds_nothing(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+
+    with pytest.raises(
+        BundleError,
+        match=r"holds no decoder int8 onnx\. It holds: encoder float32 onnx, decoder float32 onnx",
+    ):
+        bundle.find(Component.DECODER, Format.ONNX, Precision.INT8)
+
+
+def test_select_filters_by_every_axis_and_keeps_the_order(make_tiny_bundle):
+    files = (
+        "decoder.int8.onnx",
+        "encoder.float32.onnx",
+        "decoder.float32.onnx",
+        "decoder.float32.tflite",
+    )
+    bundle = Bundle.open(make_tiny_bundle(files, contents={files[3]: b"x"}))
+
+    def chosen(**kwargs):
+        return [record.file for record in bundle.select(**kwargs)]
+
+    assert chosen() == list(files)
+    assert chosen(components=(Component.ENCODER,)) == [files[1]]
+    assert chosen(formats=(Format.TFLITE,)) == [files[3]]
+    assert chosen(precisions=(Precision.FLOAT32,)) == list(files[1:])
+    assert chosen(components=(Component.ENCODER,), precisions=(Precision.INT8,)) == []
+
+
+def test_open_runner_loads_the_artifact(tiny, tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    z = np.array([[0.5, -1.0]], np.float32)
+
+    with bundle.open_runner(bundle.manifest.artifacts[1], threads=2) as runner:
+        values = runner.run({"z": z})["reconstruction"]
+
+    np.testing.assert_allclose(values, tiny.decode(z), atol=1e-6)
+
+
+def test_open_runner_refuses_a_boundary_other_than_the_manifests(tiny_bundle, edit_manifest):
+    def claim(document):
+        document["artifacts"][1]["inputs"][0]["shape"] = [4, 2]
+
+    edit_manifest(tiny_bundle, claim)
+    bundle = Bundle.open(tiny_bundle)
+
+    bundle.open_runner(bundle.manifest.artifacts[0]).close()
+    with pytest.raises(BundleError, match="its inputs or outputs are not those in the manifest"):
+        bundle.open_runner(bundle.manifest.artifacts[1])
+
+
+def test_open_runner_accepts_outputs_in_another_order(tiny_bundle, edit_manifest):
+    edit_manifest(tiny_bundle, lambda document: document["artifacts"][0]["outputs"].reverse())
+    bundle = Bundle.open(tiny_bundle)
+
+    bundle.open_runner(bundle.manifest.artifacts[0]).close()
+
+
+def test_open_runner_passes_on_that_an_artifact_does_not_load(tiny_bundle, plant):
+    plant(tiny_bundle, "decoder.float32.onnx", b"not an ONNX file")
+    bundle = Bundle.open(tiny_bundle)
+
+    with pytest.raises(ArtifactError, match=r"decoder\.float32\.onnx: onnxruntime"):
+        bundle.open_runner(bundle.manifest.artifacts[1])
