@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -182,9 +183,12 @@ def _existing_manifest(destination: Path) -> Manifest:
 
 def _remove_abandoned(parent: Path, name: str) -> None:
     """Remove what exports that were killed left behind; a live process's directory stays."""
-    for path in parent.glob(f".{name}.*.*"):
-        owner = path.name.removeprefix(f".{name}.").split(".")[0]
-        if owner.isdigit() and not _alive(int(owner)) and not path.name.endswith(".old"):
+    # Exactly what mkdtemp makes above, so that `.NAME.5.PID.RANDOM` of an export to `NAME.5`, or a
+    # directory of the user's, is not taken for one. An old bundle moved aside (`.old`) stays too.
+    pattern = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]{{0,8}})\.[a-z0-9_]{{8}}")
+    for path in parent.iterdir():
+        found = pattern.fullmatch(path.name)
+        if found and not _alive(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from vae_edge.files import replaced_directory, replaced_file, write_json
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def half_write(path, name):
+    with replaced_directory(path) as part:
+        (part / name).write_text("half")
+        raise ZeroDivisionError
+
+
+def test_replaced_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "picture.png"
+
+    with replaced_file(path) as part:
+        part.write_bytes(b"new")
+        assert part.suffix == ".png"
+        assert not path.exists()
+
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["picture.png"]
+
+
+def test_replaced_file_keeps_the_old_one_when_the_block_fails(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+
+    def write():
+        with replaced_file(path) as part:
+            part.write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["picture.png"]
+
+
+def test_replaced_directory_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "run"
+
+    with replaced_directory(path) as part:
+        (part / "file").write_text("new")
+        assert not path.exists()
+
+    assert (path / "file").read_text() == "new"
+    assert names(tmp_path) == ["run"]
+
+
+def test_replaced_directory_does_not_appear_when_the_block_fails(tmp_path):
+    path = tmp_path / "run"
+
+    with pytest.raises(ZeroDivisionError):
+        half_write(path, "file")
+
+    assert not path.exists()
+
+
+def test_replaced_directory_starts_empty_after_a_crash(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError):
+        half_write(path, "stale")
+
+    with replaced_directory(path) as part:
+        (part / "fresh").write_text("new")
+
+    assert names(path) == ["fresh"]
+
+
+def test_write_json_writes_a_dataclass_readably(tmp_path):
+    @dataclass
+    class Point:
+        x: int
+        where: tuple[str, ...]
+
+    write_json(tmp_path / "point.json", Point(1, ("a", "b")))
+
+    text = (tmp_path / "point.json").read_text()
+    assert json.loads(text) == {"x": 1, "where": ["a", "b"]}
+    assert text.startswith('{\n  "x": 1,\n')
+    assert text.endswith("}\n")
