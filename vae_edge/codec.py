@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 __all__ = ["DecodeError", "decode", "encode", "loads", "schema"]
 
 T = TypeVar("T")
+_EXPECTED = {str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
 _SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -58,7 +59,9 @@ def loads(text: str) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    except json.JSONDecodeError as error:
+    except DecodeError:
+        raise
+    except ValueError as error:  # also an integer of more digits than Python converts
         raise DecodeError(f"not valid JSON: {error}") from error
     except RecursionError as error:
         raise DecodeError("nested too deeply") from error
@@ -97,7 +100,7 @@ def _decode_scalar(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else (kind,)
     # bool is an int to Python, but not in a document
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    _expect(fits, where, f"a {_SCALARS[kind]}", value)
+    _expect(fits, where, _EXPECTED[kind], value)
     if kind is not float:
         return value
     try:

@@ -8,6 +8,7 @@ of another model passes and a broken one (a flipped kernel, a lost bias, swapped
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -100,8 +101,9 @@ def parse_override(text: str) -> Override:
     try:
         limit = float(number)
     except ValueError:
-        limit = float("nan")
-    if not separator or not dot or limit != limit:
+        limit = math.nan
+    # An infinite limit could not be reported as JSON.
+    if not separator or not dot or not math.isfinite(limit):
         raise UsageError(f"tolerance '{text}': {form}.")
     if output not in OUTPUTS or metric not in METRICS:
         raise UsageError(
