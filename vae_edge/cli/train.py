@@ -41,12 +41,14 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Directory of the run. [default: runs/NAME-vae]"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: 30]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images. [default: 30]")
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Size of z. [default: 2]")] = None,
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL term in the loss. [default: 1]")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="[default: 128]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step. [default: 128]")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Adam's, before its cosine decay. [default: 0.001]")
     ] = None,
@@ -59,7 +61,7 @@ def train(
     hidden_units: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Extra dense layers. [default: none]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random. [default: 0]")] = None,
     limit: Annotated[
         int | None, typer.Option(help="Use at most this many training images. [default: all]")
     ] = None,

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ Decode = Callable[[FloatArray], FloatArray]
 _MANIFOLD_SIDE = 20
 # More at a time is slower: the activations leave the cache.
 _BATCH = 500
+# More classes than this would fill the picture with their legend.
+_MOST_NAMED = 20
 
 
 def require_matplotlib() -> None:
@@ -126,16 +128,18 @@ def draw_latents(
     z_mean = np.concatenate([encode(images[start : start + _BATCH]) for start in batches])
     figure = _figure(7, 6)
     axes = figure.add_subplot()
-    if labels is None:
-        axes.scatter(z_mean[:, 0], z_mean[:, 1], s=4, linewidths=0)
-    else:
-        names = np.unique(labels)
-        colours = _colours(len(names))
-        for name, colour in zip(names, colours, strict=True):
-            points = z_mean[labels == name]
-            axes.scatter(points[:, 0], points[:, 1], s=4, linewidths=0, color=colour, label=name)
-        if len(names) <= 20:
-            axes.legend(markerscale=4, loc="upper right", fontsize="small", title="class")
+    colours: Any = "tab:blue"
+    if labels is not None:
+        names, classes = np.unique(labels, return_inverse=True)
+        table = _colours(len(names))
+        # In random order, so that no class lies over all others.
+        order = np.random.default_rng(0).permutation(len(z_mean))
+        z_mean, colours = z_mean[order], table[classes[order]]
+        if len(names) <= _MOST_NAMED:
+            for name, colour in zip(names, table, strict=True):
+                axes.scatter([], [], color=colour, label=name)
+            axes.legend(loc="upper right", fontsize="small", title="class")
+    axes.scatter(z_mean[:, 0], z_mean[:, 1], s=4, linewidths=0, c=colours)
     axes.set_xlabel("z_mean[0]")
     axes.set_ylabel("z_mean[1]")
     axes.set_title(f"Posterior means of {len(images)} held-out images")
@@ -143,11 +147,13 @@ def draw_latents(
     return _save(figure, folder / "latents.png")
 
 
-def _colours(count: int) -> list[tuple[float, ...]]:
+def _colours(count: int) -> FloatArray:
+    """Give RGBA colours, as different as so many can be, shape (count, 4)."""
     import matplotlib as mpl
 
     table = mpl.colormaps["tab10" if count <= 10 else "turbo"]
-    return [table(i if count <= 10 else i / (count - 1)) for i in range(count)]
+    chosen = [table(i if count <= 10 else i / (count - 1)) for i in range(count)]
+    return np.array(chosen, np.float32)
 
 
 def _figure(width: float, height: float) -> Figure:

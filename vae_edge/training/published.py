@@ -18,6 +18,11 @@ from vae_edge.training.user_data import IDX_FILES, find_idx_files, load_idx_file
 __all__ = ["PUBLISHED", "PublishedSet", "load_published"]
 
 _KERAS_MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+# How the published test parts begin. Their files have the same names, so a directory meant for one
+# is easily given for the other.
+_FIRST_TEST_LABELS = MappingProxyType(
+    {"mnist": [7, 2, 1, 0, 4, 1, 4, 9, 5, 9], "fashion-mnist": [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]}
+)
 # Without a network a fetch must fail while the user still looks at the screen.
 _TIMEOUT_S = 10
 
@@ -119,15 +124,28 @@ def _load_from(published: PublishedSet, data_dir: Path) -> Dataset:
         )
     for folder in (data_dir / published.name, data_dir):
         if find_idx_files(folder):
-            return load_idx_files(folder, name=published.name)
+            return _not_another(load_idx_files(folder, name=published.name))
         if published.name == "mnist" and (folder / "mnist.npz").is_file():
-            return load_npz(folder / "mnist.npz", name="mnist")
+            return _not_another(load_npz(folder / "mnist.npz", name="mnist"))
     alternative = " or mnist.npz" if published.name == "mnist" else ""
     raise DataError(
         f"{data_dir}: holds no files of '{published.name}', nor does its sub-folder "
         f"'{published.name}': expected {', '.join(IDX_FILES)} (each may end in .gz){alternative}. "
         "Copy them there, or check --data-dir or VAE_EDGE_DATA_DIR."
     )
+
+
+def _not_another(dataset: Dataset) -> Dataset:
+    """Refuse the files of one published set that were found where another was asked for."""
+    labels = [] if dataset.test_labels is None else dataset.test_labels[:10].tolist()
+    for name, first in _FIRST_TEST_LABELS.items():
+        if labels == first and name != dataset.name:
+            raise DataError(
+                f"{dataset.source}: expected '{dataset.name}', but these are the files of "
+                f"'{name}'. Name the directory of '{dataset.name}' with --data-dir (or "
+                f"VAE_EDGE_DATA_DIR), or use --dataset {name}."
+            )
+    return dataset
 
 
 def _fetch(published: PublishedSet, path: Path) -> None:

@@ -146,6 +146,29 @@ def test_half_a_data_dir_names_what_is_missing(tmp_path: Path) -> None:
         load_dataset("mnist", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("asked", "there", "labels"),
+    [
+        ("fashion-mnist", "mnist", [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0]),
+        ("mnist", "fashion-mnist", [9, 2, 1, 1, 6, 1, 4, 6, 5, 7, 4]),
+    ],
+)
+def test_mnist_is_not_taken_for_fashion_nor_the_other_way_round(
+    tmp_path: Path, asked: str, there: str, labels: list[int]
+) -> None:
+    images, digits = np.zeros((11, 28, 28), np.uint8), np.array(labels, np.uint8)
+    for part in ("train", "t10k"):
+        header = b"\0\0\x08\x03" + np.array([11, 28, 28], ">u4").tobytes()
+        put(tmp_path / f"{part}-images-idx3-ubyte", header + images.tobytes())
+        header = b"\0\0\x08\x01" + np.array([11], ">u4").tobytes()
+        put(tmp_path / f"{part}-labels-idx1-ubyte", header + digits.tobytes())
+    with pytest.raises(
+        DataError, match=f"expected '{asked}', but these are the files of '{there}'"
+    ):
+        load_dataset(asked, tmp_path)
+    assert load_dataset(there, tmp_path).name == there
+
+
 def test_quickstart_takes_mnist_where_it_is(cache: Path) -> None:
     put(cache / "mnist.npz", npz_bytes())
     assert quickstart_dataset().name == "mnist"
