@@ -137,6 +137,7 @@ def check_destination(destination: Path) -> None:
     except OSError as error:
         raise _cannot_write(destination, error) from error
     if not names:
+        _check_writable(destination)
         return
     foreign = names
     if MANIFEST_NAME in names:
@@ -152,6 +153,21 @@ def check_destination(destination: Path) -> None:
             f"{destination}: holds files that are not part of a bundle ({shown}); they would be "
             "lost. Choose another --out, or move them away."
         )
+    _check_writable(destination)
+
+
+def _check_writable(destination: Path) -> None:
+    """Try, where a bundle will be staged, whether anything can be written at all.
+
+    Permission bits alone do not tell: the superuser ignores them, some file systems do too.
+    """
+    parent = destination.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=parent)).rmdir()
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
 
 
 def check_replacement(destination: Path, files: set[str], replace: bool) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from exporters.representative import Representative
     from vae_edge.keras_vae import KerasVAE
 
-__all__ = ["AUTO", "CALIBRATION_HELP", "representative_for"]
+__all__ = ["AUTO", "CALIBRATION_HELP", "check_calibration", "representative_for"]
 
 AUTO = "auto"
 SAMPLES = "samples"
@@ -37,18 +37,21 @@ def representative_for(
     from exporters.representative import from_samples, mix
 
     if calibration != AUTO:
+        if Path(calibration).exists():
+            return _one(vae, calibration, data_dir, seed)
         parts = [_one(vae, name, data_dir, seed) for name in calibration.split("+")]
-        if len(parts) > 2:
-            raise DataError(f"--calibration {calibration}: at most two sources can be mixed.")
         return parts[0] if len(parts) == 1 else mix(*parts)
     recorded = _recorded_dataset(model)
     if recorded is not None:
         try:
-            return _one(vae, recorded, data_dir, seed)
-        except DataError as error:
+            return _one(vae, recorded, data_dir, seed, allow_download=False)
+        except DataError:
+            if data_dir is not None:
+                raise
             note(
                 f"note: the model was trained on '{recorded}', which is not at hand, so it is "
-                f"calibrated on other images; give --data-dir to use it. ({error})"
+                "calibrated on other images. To use it, give --data-dir, or --calibration "
+                f"{recorded}."
             )
     if vae.image_shape == (28, 28, 1):
         return mix(_one(vae, "digits", data_dir, seed), from_samples(vae, seed))
@@ -59,13 +62,36 @@ def representative_for(
     return from_samples(vae, seed)
 
 
-def _one(vae: KerasVAE, name: str, data_dir: Path | None, seed: int) -> Representative:
+def check_calibration(calibration: str) -> None:
+    """Refuse, before any work, a `--calibration` that names nothing.
+
+    Raises:
+        DataError: neither a known name nor an existing path; lists the names.
+    """
+    from vae_edge.training.data import DATASET_NAMES
+
+    known = (SAMPLES, *DATASET_NAMES)
+    parts = calibration.split("+")
+    if calibration == AUTO or Path(calibration).exists():
+        return
+    unknown = [part for part in parts if part not in known and not Path(part).exists()]
+    if unknown or len(parts) > 2:
+        raise DataError(
+            f"--calibration {calibration}: expected auto, one of {', '.join(known)}, a path that "
+            "exists, or two of them joined by +."
+        )
+
+
+def _one(
+    vae: KerasVAE, name: str, data_dir: Path | None, seed: int, *, allow_download: bool = True
+) -> Representative:
     from exporters.representative import from_images, from_samples
     from vae_edge.training.data import load_dataset
 
     if name == SAMPLES:
         return from_samples(vae, seed)
-    return from_images(load_dataset(name, data_dir), vae.image_shape, seed)
+    data = load_dataset(name, data_dir, allow_download=allow_download)
+    return from_images(data, vae.image_shape, seed)
 
 
 def _recorded_dataset(model: Path) -> str | None:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
-from vae_edge.cli.data_sources import AUTO, CALIBRATION_HELP, representative_for
+from vae_edge.cli.data_sources import (
+    AUTO,
+    CALIBRATION_HELP,
+    check_calibration,
+    representative_for,
+)
 from vae_edge.cli.options import DataDir, Json, Verbose
 from vae_edge.errors import RuntimeMissingError, UsageError
 from vae_edge.files import replaced_file
@@ -154,6 +159,7 @@ def run_export(
 
     # Everything that can be refused without work is refused before TensorFlow is even loaded.
     plan.check()
+    check_calibration(calibration)
     with progress() as display:
         task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_edge.errors import UsageError
+from vae_edge.errors import DataError, UsageError
 from vae_edge.files import replaced_file
 from vae_edge.images import IMAGE_SUFFIXES, tile, write_image
 from vae_edge.terms import FloatArray
@@ -41,9 +41,15 @@ def write_images(out: Path, images: FloatArray, *, columns: int) -> list[Path]:
         write_image(out, tile(images, columns))
         return [out]
     if out.suffix.lower() == ".npy":
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(out) as part:
-            np.save(part, images, allow_pickle=False)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with replaced_file(out) as part:
+                np.save(part, images, allow_pickle=False)
+        except OSError as error:  # numpy's own says only how many bytes were written
+            raise DataError(
+                f"{out}: cannot be written: {error.strerror or error}. Check that its folder is "
+                "writable and has space left."
+            ) from error
         return [out]
     files = [out / f"{index:05d}.png" for index in range(len(images))]
     for file, image in zip(files, images, strict=True):
