@@ -155,12 +155,13 @@ def _missing_runtime(package: str, purpose: str, error: ImportError) -> Finding:
 def _host() -> list[Finding]:
     found = {package: _version(package) for _, package in _HOST}
     lacking = [package for package, installed in found.items() if installed is None]
+    present = ", ".join(f"{package} {v}" for package, v in found.items() if v)
+    absent = f"not installed: {', '.join(lacking)}" if lacking else ""
     return [
         Finding(
             what="host packages",
             status=Status.OPTIONAL if lacking else Status.OK,
-            detail=", ".join(f"{p} {v}" for p, v in found.items() if v)
-            + (f"; not installed: {', '.join(lacking)}" if lacking else ""),
+            detail="; ".join(part for part in (present, absent) if part),
             needed_for="train, export, and parity --reference (not for running a bundle)",
             remedy="pip install 'vae-edge[host]'" if lacking else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def parity(
     overrides = tuple(parse_override(text) for text in tolerance or ())
     opened = Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
-        task = display.add_task("loading the reference", total=len(opened.manifest.artifacts))
+        task = display.add_task("loading the reference", total=_count_subjects(opened))
         compared_with = _reference(opened, reference)
         report = check_parity(
             opened,
@@ -81,6 +82,13 @@ def parity(
         _print_report(report)
     if not report.passed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _count_subjects(bundle: Bundle) -> int:
+    """Artifacts, and the pairs that are checked in a row as well."""
+    together = Counter((a.format, a.precision) for a in bundle.manifest.artifacts)
+    pairs = sum(count == len(Component) for count in together.values())
+    return len(bundle.manifest.artifacts) + pairs
 
 
 def _reference(bundle: Bundle, model: Path | None) -> Reference:
