@@ -20,6 +20,7 @@ IMAGES = np.random.default_rng(0).random((7, 4, 4, 1), np.float32)
 
 def test_elbo_is_the_mean_over_images_of_both_terms() -> None:
     model = VAE(SMALL)
+    model.encoder.get_layer("z_log_var").bias.assign([-3.0, 1.0])  # far from a variance of 1
     result = evaluate_elbo(model, IMAGES, seed=5)
     posterior = model.encoder(IMAGES)
     z_mean, z_log_var = (np.array(posterior[name]) for name in ("z_mean", "z_log_var"))
