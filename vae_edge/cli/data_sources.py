@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_edge.cli.console import note
-from vae_edge.errors import DataError, UsageError
+from vae_edge.errors import DataError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from exporters.representative import Representative
@@ -96,13 +96,9 @@ def _one(
 
 def _recorded_dataset(model: Path) -> str | None:
     """The data set's name in the settings that `vae-edge train` leaves beside its model."""
-    from vae_edge.codec import DecodeError, decode, loads
-    from vae_edge.training.settings import TrainSettings
+    from vae_edge.training.run_dir import load_settings
 
-    path = model.parent / "settings.json"
-    if not path.is_file():
-        return None
     try:
-        return decode(TrainSettings, loads(path.read_text(encoding="utf-8"))).dataset
-    except (DecodeError, UsageError, OSError, UnicodeDecodeError):
+        return load_settings(model.parent).dataset
+    except (TrainingError, UsageError):  # not a run of ours: then nothing is recorded
         return None

@@ -100,14 +100,15 @@ def _settings(dataset: Dataset) -> TrainSettings:
 def _train(dataset: Dataset, places: _Places) -> None:
     settings = _settings(dataset)
     if (places.run / "evaluation.json").is_file() and places.model.is_file():
-        from vae_edge.training.fit import load_settings
+        from vae_edge.training.run_dir import load_settings
 
         if load_settings(places.run) == settings:
             note(f"Trained already: {places.model}")
             return
     from vae_edge.cli.train import fit_with_progress
+    from vae_edge.training.checkpoint import latest_epoch
 
-    resume = (places.run / "checkpoint").is_dir()
+    resume = latest_epoch(places.run) > 0
     fit_with_progress(settings, dataset, places.run, resume=resume)
     note(f"Trained: {places.model}")
 

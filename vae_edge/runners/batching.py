@@ -27,9 +27,13 @@ def run_batched(runner: Runner, rows: FloatArray) -> dict[str, FloatArray]:
         Every output, float32, shape (count, ...).
 
     Raises:
-        ArtifactError: the rows do not have the input's shape or dtype.
+        ArtifactError: the rows do not have the input's shape or dtype, or there is not one input.
     """
-    (spec,) = runner.inputs
+    if len(runner.inputs) != 1:
+        raise ArtifactError(
+            f"{runner.name}: expected one input; it has {len(runner.inputs)}. Export it again."
+        )
+    spec = runner.inputs[0]
     if rows.ndim != len(spec.shape) or any(
         want is not None and want != got
         for want, got in zip(spec.shape[1:], rows.shape[1:], strict=True)

@@ -75,16 +75,22 @@ def open_tflite(content: bytes, name: str, threads: int) -> Runner:
     return _LiteRTRunner(interpreter, name, runtime, inputs, outputs)
 
 
-def _spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
+def _spec(artifact: str, name: str, detail: Mapping[str, Any]) -> TensorSpec:
     scales = detail["quantization_parameters"]["scales"]
     zero_points = detail["quantization_parameters"]["zero_points"]
     # A dynamic batch is -1 in shape_signature while `shape` holds the current size.
     shape = tuple(None if n < 0 else int(n) for n in detail["shape_signature"])
-    integer = detail["dtype"].__name__.startswith(("int", "uint")) and len(scales) == 1
+    dtype = detail["dtype"].__name__
+    integer = dtype.startswith(("int", "uint")) and len(scales) == 1
+    if not integer and dtype != "float32":
+        raise ArtifactError(
+            f"{artifact}: '{name}' is {dtype}; expected float32, or integers with one scale. "
+            "Export it again with vae-edge."
+        )
     return TensorSpec(
         name=name,
         shape=shape,
-        dtype=detail["dtype"].__name__,
+        dtype=dtype,
         scale=float(scales[0]) if integer else None,
         zero_point=int(zero_points[0]) if integer else None,
     )
@@ -109,8 +115,8 @@ class _LiteRTRunner(RunnerBase):
         super().__init__(
             name=name,
             runtime=runtime,
-            inputs=tuple(_spec(key, detail) for key, detail in inputs.items()),
-            outputs=tuple(_spec(key, detail) for key, detail in ordered.items()),
+            inputs=tuple(_spec(name, key, detail) for key, detail in inputs.items()),
+            outputs=tuple(_spec(name, key, detail) for key, detail in ordered.items()),
         )
         self._interpreter: Any = interpreter
         self._input_indices = [int(detail["index"]) for detail in inputs.values()]
@@ -123,10 +129,16 @@ class _LiteRTRunner(RunnerBase):
         interpreter = self._interpreter
         if interpreter is None:
             raise ArtifactError(f"{self._name}: the runner is closed. Open the artifact again.")
-        self._resize(feeds)
-        for spec, index in zip(self._inputs, self._input_indices, strict=True):
-            interpreter.set_tensor(index, quantize(feeds[spec.name], spec))
-        interpreter.invoke()
+        try:
+            self._resize(feeds)
+            for spec, index in zip(self._inputs, self._input_indices, strict=True):
+                interpreter.set_tensor(index, quantize(feeds[spec.name], spec))
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(
+                f"{self._name}: {self._runtime} cannot run it: {' '.join(str(error).split())} "
+                "Export it again, or pip install -U ai-edge-litert."
+            ) from error
         # get_tensor copies, so what is returned is the caller's own.
         return {
             spec.name: dequantize(interpreter.get_tensor(index), spec)

@@ -75,7 +75,13 @@ class _OnnxRuntimeRunner(RunnerBase):
         if self._session is None:
             raise ArtifactError(f"{self._name}: the runner is closed. Open the artifact again.")
         # Each call allocates its outputs anew, so they are the caller's own.
-        values = self._session.run(self._output_names, dict(feeds))
+        try:
+            values = self._session.run(self._output_names, dict(feeds))
+        except Exception as error:  # its exceptions share no other base class
+            raise ArtifactError(
+                f"{self._name}: {self._runtime} cannot run it: {' '.join(str(error).split())} "
+                "Export it again, or pip install -U onnxruntime."
+            ) from error
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vae_edge.codec import DecodeError, decode, loads
 from vae_edge.errors import TrainingError
-from vae_edge.training.files import replaced_directory, write_json
+from vae_edge.files import replaced_directory, write_json
 from vae_edge.training.history import History
 
 __all__ = ["Arrays", "Checkpoint", "Progress", "latest_epoch", "load_latest", "save"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from vae_edge._version import __version__
+from vae_edge.files import replaced_file, write_json
 from vae_edge.training import checkpoint as checkpoints
 from vae_edge.training.dataset import Dataset
 from vae_edge.training.evaluation import evaluate_elbo
-from vae_edge.training.files import replaced_file, write_json
 from vae_edge.training.history import EpochRecord, History
 from vae_edge.training.pictures import PICTURES, draw_pictures, require_matplotlib
 from vae_edge.training.run_dir import (

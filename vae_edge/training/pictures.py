@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_edge.errors import RuntimeMissingError
+from vae_edge.files import replaced_file
 from vae_edge.terms import FloatArray
 from vae_edge.training.arrays import LabelArray
-from vae_edge.training.files import replaced_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

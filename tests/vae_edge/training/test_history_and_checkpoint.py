@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vae_edge.errors import TrainingError
+from vae_edge.files import replaced_file
 from vae_edge.training.checkpoint import Checkpoint, Progress, latest_epoch, load_latest, save
-from vae_edge.training.files import replaced_file
 from vae_edge.training.history import EpochRecord, History
 
 
