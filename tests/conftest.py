@@ -168,6 +168,140 @@ class TinyVAE:
         checker.check_model(model)
         return bytes(model.SerializeToString())
 
+    def tflite(self, component: Component | str, batch: int | None = 1) -> bytes:
+        """One half as a TFLite file."""
+        component = Component(component)
+        latent, flat = (batch, LATENT_DIM), (batch, PIXELS)
+        picture = (batch, *IMAGE_SHAPE)
+        if component is Component.ENCODER:
+            return tflite_model(
+                tensors={
+                    "image": TFLiteTensor(picture),
+                    "flat": TFLiteTensor(flat),
+                    "mean": TFLiteTensor(latent),
+                    "log_var": TFLiteTensor(latent),
+                    "w_mean": TFLiteTensor.of(self.w_mean.T),
+                    "b_mean": TFLiteTensor.of(self.b_mean),
+                    "w_log_var": TFLiteTensor.of(self.w_log_var.T),
+                    "b_log_var": TFLiteTensor.of(self.b_log_var),
+                    "flat_shape": TFLiteTensor.of(np.array([-1, PIXELS], np.int32)),
+                },
+                operators=[
+                    ("RESHAPE", ["image", "flat_shape"], ["flat"]),
+                    ("FULLY_CONNECTED", ["flat", "w_mean", "b_mean"], ["mean"]),
+                    ("FULLY_CONNECTED", ["flat", "w_log_var", "b_log_var"], ["log_var"]),
+                ],
+                signatures={
+                    "run": ({"image": "image"}, {"z_log_var": "log_var", "z_mean": "mean"})
+                },
+            )
+        return tflite_model(
+            tensors={
+                "z": TFLiteTensor(latent),
+                "logits": TFLiteTensor(flat),
+                "pixels": TFLiteTensor(flat),
+                "picture": TFLiteTensor(picture),
+                "w": TFLiteTensor.of(self.w_decoder.T),
+                "b": TFLiteTensor.of(self.b_decoder),
+                "shape": TFLiteTensor.of(np.array([-1, *IMAGE_SHAPE], np.int32)),
+            },
+            operators=[
+                ("FULLY_CONNECTED", ["z", "w", "b"], ["logits"]),
+                ("LOGISTIC", ["logits"], ["pixels"]),
+                ("RESHAPE", ["pixels", "shape"], ["picture"]),
+            ],
+            signatures={"run": ({"z": "z"}, {"reconstruction": "picture"})},
+        )
+
+
+@dataclass(frozen=True)
+class TFLiteTensor:
+    """A tensor of a hand-built TFLite file; constant where it has data."""
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    scale: float | None = None
+    zero_point: int = 0
+    data: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, data: np.ndarray) -> TFLiteTensor:
+        return cls(data.shape, str(data.dtype), data=data)
+
+
+def tflite_model(
+    tensors: Mapping[str, TFLiteTensor],
+    operators: Iterable[tuple[str, list[str], list[str]]],
+    signatures: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
+) -> bytes:
+    """Write a TFLite flatbuffer by hand: `(operator, inputs, outputs)`, by names of tensors.
+
+    A signature maps names at the boundary to tensors. The first one, or the first operator's input
+    and the last one's output, are the graph's own inputs and outputs.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as fb
+
+    index = {name: i for i, name in enumerate(tensors)}
+    operators = list(operators)
+    codes = sorted({getattr(fb.BuiltinOperator, name) for name, _, _ in operators})
+    model, graph = fb.ModelT(), fb.SubGraphT()
+    model.version, model.buffers = 3, [fb.BufferT()]
+    model.operatorCodes, model.subgraphs = [], [graph]
+    for code in codes:
+        entry = fb.OperatorCodeT()
+        entry.builtinCode = entry.deprecatedBuiltinCode = code
+        entry.version = 1
+        model.operatorCodes.append(entry)
+    graph.name, graph.tensors, graph.operators = "main", [], []
+    for name, given in tensors.items():
+        tensor = fb.TensorT()
+        tensor.name = name
+        tensor.shape = [n or 1 for n in given.shape]
+        if None in given.shape:
+            tensor.shapeSignature = [n or -1 for n in given.shape]
+        tensor.type = getattr(fb.TensorType, given.dtype.upper())
+        if given.scale is not None:
+            tensor.quantization = fb.QuantizationParametersT()
+            tensor.quantization.scale = [given.scale]
+            tensor.quantization.zeroPoint = [given.zero_point]
+        if given.data is not None:
+            buffer = fb.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(given.data).tobytes(), np.uint8)
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+    for kind, inputs, outputs in operators:
+        operator = fb.OperatorT()
+        code = getattr(fb.BuiltinOperator, kind)
+        operator.opcodeIndex = codes.index(code)
+        operator.inputs = [index[name] for name in inputs]
+        operator.outputs = [index[name] for name in outputs]
+        if kind == "FULLY_CONNECTED":
+            operator.builtinOptionsType = fb.BuiltinOptions.FullyConnectedOptions
+            operator.builtinOptions = fb.FullyConnectedOptionsT()
+        graph.operators.append(operator)
+    first = next(iter(signatures.values()), None)
+    ends = first or ({"in": operators[0][1][0]}, {"out": operators[-1][2][0]})
+    graph.inputs, graph.outputs = ([index[name] for name in end.values()] for end in ends)
+    model.signatureDefs = []
+    for key, sides in signatures.items():
+        signature = fb.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key, 0
+        maps = []
+        for side in sides:
+            entries = []
+            for outer, inner in side.items():
+                entry = fb.TensorMapT()
+                entry.name, entry.tensorIndex = outer, index[inner]
+                entries.append(entry)
+            maps.append(entries)
+        signature.inputs, signature.outputs = maps
+        model.signatureDefs.append(signature)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
 
 def _tensors(component: Component) -> tuple[str, ...]:
     return (COMPONENT_INPUT[component], *COMPONENT_OUTPUTS[component])
@@ -270,10 +404,11 @@ def write_tiny_bundle(
     vectors = golden or vae.golden()
     filled = {}
     for file in files:
-        component, precision, _ = file.split(".")
+        component, precision, format = file.split(".")
         model = vae if precision == "float32" else vae.perturbed(0.001)
         given = (contents or {}).get(file)
-        filled[file] = model.onnx(component, batch) if given is None else given
+        build = model.onnx if format == "onnx" else model.tflite
+        filled[file] = build(component, batch) if given is None else given
     packed = vectors.to_bytes()
     with BundleWriter(path) as writer:
         for file, content in (*filled.items(), ("golden.npz", packed)):
@@ -294,6 +429,20 @@ def write_tiny_bundle(
 @pytest.fixture(scope="session")
 def tiny() -> TinyVAE:
     return TinyVAE.seeded()
+
+
+@pytest.fixture
+def make_tflite() -> Callable[..., bytes]:
+    """`make({name: (shape, dtype, scale, zero_point)}, operators, signatures)` gives a file."""
+
+    def make(tensors: Mapping[str, tuple[Any, ...]], operators: Any, signatures: Any) -> bytes:
+        built = {
+            name: TFLiteTensor.of(given) if isinstance(given, np.ndarray) else TFLiteTensor(*given)
+            for name, given in tensors.items()
+        }
+        return tflite_model(built, operators, signatures)
+
+    return make
 
 
 @pytest.fixture
