@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
@@ -14,7 +16,7 @@ from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
 from vae_edge.manifest import ArtifactRecord
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import Component, FloatArray, Format, Precision
+from vae_edge.terms import COMPONENT_OUTPUTS, Component, FloatArray, Format, Precision
 
 __all__ = ["EdgeVAE", "Posterior"]
 
@@ -89,6 +91,7 @@ class EdgeVAE:
 
         Raises:
             BundleError: no valid bundle, or it does not hold what was asked for.
+            ArtifactError: an artifact does not load, or lacks an output of its component.
             RuntimeMissingError: the runtime that is needed is not installed.
         """
         opened = Bundle.open(bundle)
@@ -100,10 +103,7 @@ class EdgeVAE:
             if not records:
                 continue
             try:
-                runners = {
-                    component: opened.open_runner(record, threads)
-                    for component, record in records.items()
-                }
+                runners = _open_runners(opened, records, threads)
             except RuntimeMissingError as error:
                 missing = missing or error
                 continue
@@ -124,7 +124,7 @@ class EdgeVAE:
         """The loaded encoder.
 
         Raises:
-            BundleError: the bundle was exported without it.
+            BundleError: the bundle holds none in the format and precision chosen.
         """
         return self._component(self._encoder, Component.ENCODER)
 
@@ -133,7 +133,7 @@ class EdgeVAE:
         """The loaded decoder.
 
         Raises:
-            BundleError: the bundle was exported without it.
+            BundleError: the bundle holds none in the format and precision chosen.
         """
         return self._component(self._decoder, Component.DECODER)
 
@@ -225,8 +225,8 @@ class EdgeVAE:
     def _component(self, runner: Runner | None, component: Component) -> Runner:
         if runner is None:
             raise BundleError(
-                f"this bundle was exported without its {component}. Export it again without "
-                "--component."
+                f"the bundle was opened without its {component}: it holds none in the format and "
+                "precision chosen. Choose others, or export it again without --component."
             )
         return runner
 
@@ -259,7 +259,7 @@ def _records(
     format: Format,
     precisions: tuple[Precision, ...],
 ) -> dict[Component, ArtifactRecord]:
-    """Both halves at the first precision that holds every component of this bundle."""
+    """Both halves at the first precision that has both, else each at its own first."""
     wanted = {record.component for record in bundle.manifest.artifacts}
     best: dict[Component, ArtifactRecord] = {}
     for precision in precisions:
@@ -269,8 +269,27 @@ def _records(
         }
         if found.keys() == wanted:
             return found
-        best = best or found
+        best = {**found, **best}
     return best
+
+
+def _open_runners(
+    bundle: Bundle, records: Mapping[Component, ArtifactRecord], threads: int
+) -> dict[Component, Runner]:
+    """All or none: those that are open are closed again when a later one fails."""
+    runners: dict[Component, Runner] = {}
+    with contextlib.ExitStack() as stack:
+        for component, record in records.items():
+            runner = stack.enter_context(bundle.open_runner(record, threads))
+            given, expected = [spec.name for spec in runner.outputs], COMPONENT_OUTPUTS[component]
+            if not set(expected) <= set(given):
+                raise ArtifactError(
+                    f"{runner.name}: gives {', '.join(given)}; expected {', '.join(expected)}. "
+                    "Export it again with vae-edge."
+                )
+            runners[component] = runner
+        stack.pop_all()
+    return runners
 
 
 def _term(kind: type[_T], value: str) -> _T:
