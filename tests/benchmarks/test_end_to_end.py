@@ -204,10 +204,13 @@ def test_however_it_ends_no_worker_is_left(onnx_bundle: Path, number: signal.Sig
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    workers = _wait_for_workers(process.pid)
-    # Ctrl-C reaches the whole group; a kill reaches the parent alone.
-    (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        workers = _wait_for_workers(process.pid)
+        # Ctrl-C reaches the whole group; a kill reaches the parent alone.
+        (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == (130 if number is signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in errors
     assert _all_end(workers)
