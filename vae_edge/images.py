@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def _read_picture(path: Path, image_shape: tuple[int, ...]) -> FloatArray:
     height, width, channels = image_shape
     try:
         with Image.open(path) as picture:
-            picture.load()
-            grey = picture.mode in ("1", "L", "LA", "I;16")
+            # Not 16-bit grey: Pillow would clip it to 8 bits instead of scaling it.
+            grey = picture.mode in ("1", "L", "LA")
+            # Before anything is unpacked: a small file may hold a huge picture.
             if picture.size != (width, height) or (channels == 1 and not grey):
                 raise DataError(
                     f"{path}: is {picture.width}x{picture.height} {picture.mode}; the model takes "
@@ -58,15 +60,23 @@ def _read_picture(path: Path, image_shape: tuple[int, ...]) -> FloatArray:
                     "Resize or convert it as in training."
                 )
             pixels = np.asarray(picture.convert(_MODES[channels]), np.float32) / np.float32(255)
-    except (UnidentifiedImageError, OSError, SyntaxError, KeyError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        KeyError,
+        ValueError,
+    ) as error:
         raise DataError(f"{path}: cannot be read as a picture: {error}.") from error
     return pixels.reshape(image_shape)
 
 
 def _read_array(path: Path, image_shape: tuple[int, ...]) -> FloatArray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as a .npy array: {error}.") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: holds several arrays; expected one .npy array of images.")
@@ -78,6 +88,8 @@ def _read_array(path: Path, image_shape: tuple[int, ...]) -> FloatArray:
         array = array[..., np.newaxis]
     if array.shape == image_shape:
         array = array[np.newaxis]
+    if array.shape[1:] == image_shape and not len(array):
+        raise DataError(f"{path}: holds no images.")
     if array.shape[1:] != image_shape or array.dtype.kind != "f":
         raise DataError(
             f"{path}: holds {array.dtype} {given}; expected images of {image_shape}, as uint8 or "
