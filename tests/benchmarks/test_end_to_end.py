@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -211,6 +212,7 @@ def test_however_it_ends_no_worker_is_left(onnx_bundle: Path, number: signal.Sig
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == (130 if number is signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in errors
     assert _all_end(workers)
@@ -220,11 +222,16 @@ def _wait_for_workers(pid: int) -> list[int]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        # Stopped for the first time: it has prepared, and is past its own start.
-        if children and all(" (stopped)" in _status(int(child)) for child in children):
+        if children and all(_ignores_interrupts(int(child)) for child in children):
             return [int(child) for child in children]
         time.sleep(0.005)
     raise AssertionError("no worker was seen")
+
+
+def _ignores_interrupts(pid: int) -> bool:
+    """A worker does from its first line on; before that it is Python that starts."""
+    found = re.search(r"SigIgn:\s*([0-9a-f]+)", _status(pid))
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGINT - 1) & 1)
 
 
 def _status(pid: int) -> str:
