@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["DecodeError", "decode", "encode", "loads", "schema"]
+__all__ = ["DecodeError", "decode", "encode", "loads", "schema", "shown"]
 
 T = TypeVar("T")
 _EXPECTED = {str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
@@ -127,9 +127,16 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
 
 def _expect(condition: bool, where: str, expected: str, received: Any) -> None:
     if not condition:
-        shown = repr(received)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        raise DecodeError(f"'{where or 'document'}' must be {expected}; received {shown}")
+        raise DecodeError(f"'{where or 'document'}' must be {expected}; received {shown(received)}")
+
+
+def shown(value: Any) -> str:
+    """Give a value as it may stand in a message: on one line and short."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "something nested too deeply"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def schema(kind: type, *, title: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vae_edge import codec
-from vae_edge.errors import BundleError
+from vae_edge.errors import ArtifactError, BundleError
 from vae_edge.terms import Component, Format, Precision, TensorSpec
 
 __all__ = [
@@ -45,7 +45,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 def _check_file(owner: str, file: str, size_bytes: int, sha256: str) -> None:
     if not _FILE_NAME.fullmatch(file):
         raise codec.DecodeError(f"{owner}: file {file!r} must be a plain name inside the bundle")
-    if file == MANIFEST_NAME:
+    if file.lower() == MANIFEST_NAME:
         raise codec.DecodeError(f"{owner}: file must not be the manifest itself")
     if size_bytes < 0:
         raise codec.DecodeError(f"{owner}: size_bytes must not be negative; received {size_bytes}")
@@ -272,19 +272,19 @@ def read_manifest(text: str, where: str) -> Manifest:
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
             raise BundleError(
-                f"{where}: schema_version {version} is newer than supported ({SCHEMA_VERSION}). "
-                "Upgrade vae-edge: pip install -U vae-edge."
+                f"{where}: schema_version {codec.shown(version)} is newer than supported "
+                f"({SCHEMA_VERSION}). Upgrade vae-edge: pip install -U vae-edge."
             )
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise BundleError(
-                f"{where}: schema_version must be {SCHEMA_VERSION}; received {version!r}. "
-                "This is not a vae-edge manifest, or it was damaged: copy the bundle again."
+                f"{where}: schema_version must be {SCHEMA_VERSION}; received "
+                f"{codec.shown(version)}. This is not a vae-edge manifest, or it was damaged: copy the bundle again."
             )
         return codec.decode(Manifest, raw)
-    except codec.DecodeError as error:
+    except (codec.DecodeError, ArtifactError) as error:
         raise BundleError(
-            f"{where}: {error}. The manifest was damaged or edited: copy or export the bundle "
-            "again."
+            f"{where}: {str(error).removesuffix('.')}. The manifest was damaged or edited: copy or "
+            "export the bundle again."
         ) from error
 
 
