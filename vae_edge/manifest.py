@@ -278,7 +278,8 @@ def read_manifest(text: str, where: str) -> Manifest:
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise BundleError(
                 f"{where}: schema_version must be {SCHEMA_VERSION}; received "
-                f"{codec.shown(version)}. This is not a vae-edge manifest, or it was damaged: copy the bundle again."
+                f"{codec.shown(version)}. This is not a vae-edge manifest, or it was damaged: copy "
+                "the bundle again."
             )
         return codec.decode(Manifest, raw)
     except (codec.DecodeError, ArtifactError) as error:
