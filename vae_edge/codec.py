@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 __all__ = ["DecodeError", "decode", "encode", "loads", "schema", "shown"]
 
 T = TypeVar("T")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _EXPECTED = {str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
 _SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
@@ -50,7 +52,7 @@ def loads(text: str) -> Any:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise DecodeError(f"key '{key}' stands twice in one object")
+                raise DecodeError(f"key {shown(key)} stands twice in one object")
             seen[key] = value
         return seen
 
@@ -88,7 +90,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), where, "an object", value)
-        return {key: _decode(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        keys = [_decode(args[0], key, f"a key of {where}") for key in value]
+        return {key: _decode(args[1], value[key], f"{where}.{key}") for key in keys}
     if isinstance(kind, type) and issubclass(kind, Enum):
         choices = [member.value for member in kind]
         _expect(value in choices, where, f"one of {', '.join(map(repr, choices))}", value)
@@ -101,6 +104,9 @@ def _decode_scalar(kind: Any, value: Any, where: str) -> Any:
     # bool is an int to Python, but not in a document
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     _expect(fits, where, _EXPECTED[kind], value)
+    if kind is str:
+        # A terminal would obey them when the text is shown.
+        _expect(not _CONTROL.search(value), where, "text without control characters", value)
     if kind is not float:
         return value
     try:
@@ -118,7 +124,7 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in names:
-            raise DecodeError(f"unknown key '{prefix}{key}'; known here: {', '.join(names)}")
+            raise DecodeError(f"unknown key {shown(prefix + key)}; known here: {', '.join(names)}")
     for name in names:
         if name not in value:
             raise DecodeError(f"missing key '{prefix}{name}'")

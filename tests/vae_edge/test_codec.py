@@ -76,6 +76,11 @@ def test_decode_undoes_encode():
     assert codec.decode(Outer, codec.encode(OUTER)) == OUTER
 
 
+@pytest.mark.parametrize("name", ["", "größe 数字 🙂", "a\u00a0b", "~ [x] %"])
+def test_decode_takes_any_printable_text(name):
+    assert codec.decode(Outer, changed("name", name)).name == name
+
+
 def test_decode_makes_a_float_of_an_integer():
     ratio = codec.decode(Outer, changed("ratio", 2)).ratio
 
@@ -88,6 +93,13 @@ def test_decode_makes_a_float_of_an_integer():
     [
         ("name", 3, "'name' must be a string; received 3"),
         ("name", None, "'name' must be a string; received None"),
+        ("name", "a\x1b[2Jb", "'name' must be text without control characters"),
+        ("name", "a\nb", "'name' must be text without control characters"),
+        ("name", "a\x9bb", "'name' must be text without control characters"),
+        ("table", {"a\x1bb": 1}, "'a key of table' must be text without control characters"),
+        ("a\x1bb", 1, r"unknown key 'a\\x1bb'; known here"),
+        ("k" * 999, 1, r"unknown key 'k{56}\.\.\.; known here"),
+        ("name", "\ud800", "'name' must be text without control characters"),
         ("ratio", "0.1", "'ratio' must be a number; received '0.1'"),
         ("ratio", True, "'ratio' must be a number; received True"),
         ("ratio", float("inf"), "'ratio' must be a finite number; received inf"),

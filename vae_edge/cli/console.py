@@ -25,22 +25,25 @@ _real_stderr: IO[str] | None = None
 def results() -> Console:
     """Console for results: tables and paths, on stdout."""
     # A pipe or a file has no width; rich would take 80 and cut the wider tables.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    # Paths and what a bundle says of itself must not be taken for markup: `[/x]` is an error.
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def stderr_console() -> Console:
     """Console for notes and progress, on the real stderr even inside `quiet`."""
-    return Console(file=_real_stderr or sys.stderr, highlight=False)
+    file = _real_stderr or sys.stderr
+    return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 def note(text: str) -> None:
     """Say something to the user that is not a result."""
-    stderr_console().print(text, markup=False, soft_wrap=True)
+    stderr_console().print(text, soft_wrap=True)
 
 
 def print_error(text: str) -> None:
     """Say, in one paragraph, why the command could not do what was asked."""
-    stderr_console().print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+    stderr_console().print(f"error: {text}", style="red", soft_wrap=True)
 
 
 def progress() -> Progress:

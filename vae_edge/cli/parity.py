@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
@@ -135,7 +136,7 @@ def _print_report(report: ParityReport) -> None:
         right_from=5,
     )
     for subject in report.subjects:
-        verdict = "passed" if subject.passed else "[red]FAILED[/red]"
+        verdict = Text("passed") if subject.passed else Text("FAILED", style="red")
         outputs = list(dict.fromkeys(metric.output for metric in subject.metrics)) or ["-"]
         for index, output in enumerate(outputs):
             figures = [
@@ -158,7 +159,6 @@ def _print_report(report: ParityReport) -> None:
     out.print(f"{total - failed} of {total} passed." if failed else f"All {total} passed.")
 
 
-def _figure(value: float | None, limit: float, passed: bool) -> str:
+def _figure(value: float | None, limit: float, passed: bool) -> Text:
     shown = "inf" if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.4g}"
-    text = f"{shown} / {limit:g}"
-    return text if passed else f"[red]{text}[/red]"
+    return Text(f"{shown} / {limit:g}", style="" if passed else "red")

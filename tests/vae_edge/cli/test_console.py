@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import typer
+
+from vae_edge.cli.console import interruptible, note, print_error, progress, quiet, results
+
+
+def test_results_go_to_stdout_and_notes_to_stderr(capfd):
+    results().print("result")
+    note("note [red]not markup[/red]")
+    print_error("wrong")
+
+    captured = capfd.readouterr()
+    assert captured.out == "result\n"
+    assert captured.err == "note [red]not markup[/red]\nerror: wrong\n"
+
+
+def test_long_notes_stay_on_one_line(capfd):
+    note("word " * 100)
+
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_quiet_hides_what_libraries_write_and_keeps_our_notes(capfd):
+    with quiet():
+        os.write(2, b"noise from C++\n")
+        print("noise from Python", file=sys.__stderr__)
+        note("ours")
+        with quiet():  # a second time within is harmless
+            os.write(2, b"more noise\n")
+            note("ours too")
+    os.write(2, b"after\n")
+
+    assert capfd.readouterr().err == "ours\nours too\nafter\n"
+
+
+def test_quiet_leaves_stdout_alone(capfd):
+    with quiet():
+        os.write(1, b"result\n")
+
+    assert capfd.readouterr().out == "result\n"
+
+
+def test_quiet_gives_stderr_back_after_an_error(capfd):
+    def fail():
+        with quiet():
+            os.write(2, b"noise\n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    os.write(2, b"after\n")
+    note("ours")
+
+    assert capfd.readouterr().err == "after\nours\n"
+
+
+def test_verbose_shows_everything(capfd):
+    with quiet(verbose=True):
+        os.write(2, b"noise\n")
+
+    assert capfd.readouterr().err == "noise\n"
+
+
+def test_interrupt_says_what_it_left_behind(capfd):
+    def interrupted():
+        with interruptible("Nothing was lost."):
+            raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as caught:
+        interrupted()
+
+    assert caught.value.exit_code == 130
+    assert capfd.readouterr().err == "\nInterrupted. Nothing was lost.\n"
+
+
+def test_other_errors_pass_through():
+    def fail():
+        with interruptible("x"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+def test_progress_is_shown_on_stderr_only(capfd):
+    with progress() as display:
+        task = display.add_task("working", total=2)
+        display.update(task, advance=2)
+
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "working" in captured.err
+    assert "2/2" in captured.err

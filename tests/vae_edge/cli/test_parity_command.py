@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import vae_edge.keras_vae
+import vae_edge.parity
+from vae_edge.errors import ModelError
+
+
+@pytest.fixture
+def failing(make_tiny_bundle, tiny):
+    """A bundle whose float32 decoder is off as int8 would be."""
+    return make_tiny_bundle(contents={"decoder.float32.onnx": tiny.perturbed(0.01).onnx("decoder")})
+
+
+class LiveModel:
+    """Stands in for a loaded Keras model."""
+
+    def __init__(self, sha256="ab" * 32, image_shape=(4, 4, 1), latent_dim=2):
+        self.source_sha256, self.image_shape, self.latent_dim = sha256, image_shape, latent_dim
+
+
+@pytest.fixture
+def live(monkeypatch, fake_runner):
+    def install(**attributes):
+        monkeypatch.setattr(vae_edge.keras_vae, "load_keras_vae", lambda _: LiveModel(**attributes))
+        monkeypatch.setattr(
+            vae_edge.keras_vae,
+            "open_keras_runner",
+            lambda _, component: fake_runner(str(component), batch=None),
+        )
+
+    return install
+
+
+def rows(text):
+    return [line.split() for line in text.splitlines()]
+
+
+def test_sound_bundle_exits_with_0(run_cli, tiny_bundle):
+    ran = run_cli("parity", tiny_bundle)
+
+    assert ran.code == 0
+    assert "All 3 passed." in ran.out
+    assert "Parity of tiny with golden vectors (noise)" in ran.out
+    for subject in ("encoder", "decoder", "encoder+decoder"):
+        assert any(row[:4] == [subject, "onnx", "float32", "passed"] for row in rows(ran.out))
+
+
+def test_failed_bundle_exits_with_1_and_shows_what_failed(run_cli, failing):
+    ran = run_cli("parity", failing)
+
+    assert ran.code == 1
+    assert "1 of 3 passed." in ran.out
+    assert any(row[:4] == ["decoder", "onnx", "float32", "FAILED"] for row in rows(ran.out))
+    assert any(row[:4] == ["encoder", "onnx", "float32", "passed"] for row in rows(ran.out))
+    assert " / 0.0001" in ran.out
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_json_is_the_report(run_cli, tiny_bundle, failing, sound):
+    ran = run_cli("parity", tiny_bundle if sound else failing, "--json")
+
+    report = json.loads(ran.out)
+    assert ran.code == (0 if sound else 1)
+    assert report["passed"] is sound
+    assert report["schema_version"] == 1
+    assert [s["subject"] for s in report["subjects"]] == ["encoder", "decoder", "encoder+decoder"]
+    assert report["subjects"][1]["passed"] is sound
+    assert {m["metric"] for m in report["subjects"][1]["metrics"]} == {
+        "max_abs_error",
+        "rmse",
+        "cosine_similarity",
+        "psnr_db",
+    }
+
+
+def test_artifact_that_does_not_load_exits_with_1_and_says_why(run_cli, tiny_bundle, plant):
+    plant(tiny_bundle, "decoder.float32.onnx", b"not an ONNX file")
+
+    ran = run_cli("parity", tiny_bundle)
+
+    assert ran.code == 1
+    assert "decoder float32 onnx: decoder.float32.onnx: onnxruntime" in ran.out
+    assert "cannot load it" in ran.out
+
+
+def test_reason_of_a_failure_is_not_taken_for_markup(run_cli, tiny_bundle, monkeypatch):
+    reason = "at [node/3] of [/graph] of [red]x"
+
+    def check(*args, **kwargs):
+        from dataclasses import replace
+
+        report = real(*args, **kwargs)
+        broken = replace(report.subjects[0], passed=False, failure=reason)
+        return replace(report, passed=False, subjects=(broken, *report.subjects[1:]))
+
+    real = vae_edge.parity.check_parity
+    monkeypatch.setattr(vae_edge.parity, "check_parity", check)
+    ran = run_cli("parity", tiny_bundle)
+
+    assert ran.code == 1
+    assert reason in ran.out
+
+
+@pytest.mark.parametrize("name", ["[red]evil[/blue]", "[/]"])
+def test_names_in_a_manifest_are_not_taken_for_markup(run_cli, tiny_bundle, edit_manifest, name):
+    edit_manifest(tiny_bundle, lambda d: d["model"].update(name=name))
+
+    ran = run_cli("parity", tiny_bundle)
+
+    assert ran.code == 0
+    assert f"Parity of {name} with" in ran.out
+
+
+def test_tolerance_can_let_pass_and_the_last_one_wins(run_cli, failing):
+    wide = [
+        part
+        for metric, limit in (
+            ("max_abs_error", 1),
+            ("rmse", 1),
+            ("cosine_similarity", 0),
+            ("psnr_db", 0),
+        )
+        for part in ("--tolerance", f"reconstruction.{metric}={limit}")
+    ]
+
+    assert run_cli("parity", failing, *wide).code == 0
+    assert run_cli("parity", failing, *wide, "--tolerance", "reconstruction.rmse=1e-9").code == 1
+    assert (
+        run_cli("parity", failing, *wide, "--tolerance", "int8:reconstruction.rmse=1e-9").code == 0
+    )
+
+
+def test_format_and_precision_select(run_cli, make_tiny_bundle):
+    path = make_tiny_bundle(
+        (
+            "encoder.float32.onnx",
+            "encoder.int8.onnx",
+            "encoder.dynamic.onnx",
+            "encoder.float32.tflite",
+        )
+    )
+
+    def checked(*options):
+        report = json.loads(run_cli("parity", path, "--json", *options).out)
+        return [(s["format"], s["precision"]) for s in report["subjects"]]
+
+    assert len(checked()) == 4
+    assert checked("--format", "tflite") == [("tflite", "float32")]
+    assert checked("--precision", "int8", "--precision", "dynamic") == [
+        ("onnx", "dynamic"),
+        ("onnx", "int8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--format", "tflite"), "no artifact matches, so nothing was compared"),
+        (("--tolerance", "z_mean.rmse"), "expected [PRECISION:]OUTPUT.METRIC=LIMIT"),
+        (("--tolerance", "z_mean.rmse=inf"), "expected [PRECISION:]OUTPUT.METRIC=LIMIT"),
+        (("--tolerance", "z.rmse=1"), "unknown output or metric"),
+        (("--tolerance", "int4:z_mean.rmse=1"), "unknown precision 'int4'"),
+    ],
+)
+def test_what_cannot_be_checked_exits_with_2(run_cli, tiny_bundle, options, message):
+    ran = run_cli("parity", tiny_bundle, *options)
+
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    assert message in " ".join(ran.err.splitlines()[-1].split())
+
+
+def test_damaged_bundle_exits_with_2(run_cli, tiny_bundle):
+    (tiny_bundle / "decoder.float32.onnx").unlink()
+
+    assert "decoder.float32.onnx: is missing" in run_cli("parity", tiny_bundle).error
+
+
+def test_nan_from_an_artifact_exits_with_1(run_cli, tiny_bundle, fake_bundle_runners):
+    fake_bundle_runners(
+        decoder=lambda z: {"reconstruction": np.full((len(z), 4, 4, 1), np.nan, np.float32)}
+    )
+
+    ran = run_cli("parity", tiny_bundle, "--json")
+
+    assert ran.code == 1
+    assert "values are not finite" in json.loads(ran.out)["subjects"][1]["failure"]
+
+
+def test_identical_outputs_are_null_in_json_and_inf_in_the_table(
+    run_cli, tiny_bundle, fake_bundle_runners
+):
+    fake_bundle_runners()
+
+    report = json.loads(run_cli("parity", tiny_bundle, "--json").out)
+    psnr = [m for m in report["subjects"][1]["metrics"] if m["metric"] == "psnr_db"]
+    assert [m["value"] for m in psnr] == [None]
+    assert "inf / 100" in run_cli("parity", tiny_bundle).out
+
+
+def test_live_model_can_be_the_reference(run_cli, tiny_bundle, live):
+    live()
+
+    ran = run_cli("parity", tiny_bundle, "--reference", "model.keras", "--json")
+
+    assert ran.code == 0
+    assert json.loads(ran.out)["reference"] == "live model: encoder.fake, decoder.fake"
+    assert "note:" not in ran.err
+
+
+def test_live_model_other_than_the_exported_one_is_noted(run_cli, tiny_bundle, live):
+    live(sha256="cd" * 32)
+
+    ran = run_cli("parity", tiny_bundle, "--reference", "model.keras")
+
+    assert ran.code == 0
+    assert "note: model.keras is not the file that the bundle was exported from" in ran.err
+
+
+@pytest.mark.parametrize("shape", [{"image_shape": (8, 8, 1)}, {"latent_dim": 3}])
+def test_live_model_of_another_shape_is_refused(run_cli, tiny_bundle, live, shape):
+    live(**shape)
+
+    ran = run_cli("parity", tiny_bundle, "--reference", "model.keras")
+
+    assert ran.code == 2
+    assert "Give the model that the bundle was exported from." in ran.err
+
+
+def test_live_model_that_cannot_be_loaded_is_refused(run_cli, tiny_bundle, monkeypatch):
+    def refuse(_):
+        raise ModelError("model.keras: not a model.")
+
+    monkeypatch.setattr(vae_edge.keras_vae, "load_keras_vae", refuse)
+
+    ran = run_cli("parity", tiny_bundle, "--reference", "model.keras")
+
+    assert ran.code == 2
+    assert "error: model.keras: not a model." in ran.err
+
+
+def test_interrupt_leaves_with_130_and_says_that_nothing_was_decided(
+    run_cli, tiny_bundle, monkeypatch
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vae_edge.parity, "check_parity", interrupt)
+    ran = run_cli("parity", tiny_bundle)
+
+    assert ran.code == 130
+    assert ran.out == ""
+    assert "Interrupted. Nothing was decided." in ran.err
+    assert "Traceback" not in ran.err
