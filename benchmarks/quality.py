@@ -1,8 +1,9 @@
 """What each artifact costs in quality, on a whole test set: `python -m benchmarks.quality`.
 
 Parity decides on some hundred golden vectors; this reports on the 10,000 test images of MNIST,
-which no export has seen. It compares every artifact of some bundles with the Keras model that they came
-from, and gives errors, PSNR, and the change of the ELBO of encoder and decoder in a row, in nats.
+which no export has seen. It compares every artifact of some bundles with the Keras model that they
+came from, and gives errors, PSNR, and the change of the ELBO of encoder and decoder in a row, in
+nats.
 """
 
 from __future__ import annotations

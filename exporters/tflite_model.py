@@ -25,11 +25,13 @@ class TFLiteOperator:
         name: name in the TFLite schema, e.g. `TRANSPOSE_CONV`.
         version: version that the runtime must know.
         hybrid: quantized weights on float activations.
+        at_boundary: it reads a graph input or writes a graph output.
     """
 
     name: str
     version: int
     hybrid: bool
+    at_boundary: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,15 @@ class TFLiteModel:
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             inputs = [graph.tensors[i].type for i in op.inputs if i >= 0]
             hybrid = fb.TensorType.FLOAT32 in inputs and fb.TensorType.INT8 in inputs
-            operators.append(TFLiteOperator(name=name, version=code.version, hybrid=hybrid))
+            outside = {*graph.inputs, *graph.outputs}
+            operators.append(
+                TFLiteOperator(
+                    name=name,
+                    version=code.version,
+                    hybrid=hybrid,
+                    at_boundary=bool(outside & {*op.inputs, *op.outputs}),
+                )
+            )
         metadata = {
             entry.name: bytes(model.buffers[entry.buffer].data).split(b"\0")[0].decode()
             for entry in model.metadata or ()
@@ -63,6 +73,15 @@ class TFLiteModel:
             operators=tuple(operators),
             min_runtime_version=metadata.get(_MIN_RUNTIME, ""),
         )
+
+    def only_at_boundary(self, names: tuple[str, ...]) -> list[str]:
+        """Give those of the named operators that stand at the graph's boundary and nowhere else."""
+        return [
+            name
+            for name in names
+            if (found := [op.at_boundary for op in self.operators if op.name == name])
+            and all(found)
+        ]
 
     def oldest_runtime(self) -> RuntimeRequirement:
         """Give the oldest runtime package that can run the model.

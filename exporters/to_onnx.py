@@ -64,7 +64,8 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
         activations="uint8",
         activations_symmetric=False,
         note="QuantizeLinear and DequantizeLinear pairs; ONNX Runtime has no integer transposed "
-        "convolution, so that one computes in float32; graph inputs and outputs are float32",
+        "convolution, so that one computes in float32; graph inputs and outputs are float32, and "
+        "so are dense layers there and the layer before a final sigmoid",
     ),
 }
 

@@ -19,6 +19,10 @@ __all__ = ["SIGNATURE", "TFLiteExporter"]
 
 SIGNATURE = "serving_default"
 _CALIBRATED = (Precision.INT8, Precision.INT16X8)
+# Left in float32 where they stand at the graph's boundary only. The heads' outliers would saturate
+# in int8, z has too few steps in it, and the sigmoid's input too wide a range: together they cost
+# an int8 VAE most of its ELBO (docs/calibration.md), and next to no time.
+_FLOAT_AT_BOUNDARY = ("FULLY_CONNECTED", "LOGISTIC")
 _DENSE_PER_TENSOR = "convolution weights per channel, dense weights per tensor"
 
 QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
@@ -52,7 +56,8 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
         weights_symmetric=True,
         activations="int8",
         activations_symmetric=False,
-        note=f"{_DENSE_PER_TENSOR}; graph inputs and outputs are float32",
+        note=f"{_DENSE_PER_TENSOR}; graph inputs and outputs are float32, and so are dense layers "
+        "and a sigmoid where they stand at the graph's boundary only",
     ),
     Precision.INT16X8: QuantizationRecord(
         weights="int8",
@@ -103,17 +108,41 @@ def _convert(request: ExportRequest) -> bytes:
     tf: Any = importlib.import_module("tensorflow")
     with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
         _write_saved_model(request, directory)
+
         # From a SavedModel: converting a bare concrete function would lose the signature's names.
-        converter = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE])
-        _configure(tf, converter, request)
+        def converter(precision: Precision) -> Any:
+            made = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE])
+            _configure(tf, made, request, precision)
+            return made
+
         try:
-            content: bytes = converter.convert()
+            content: bytes = converter(Precision.FLOAT32).convert()
+            if request.precision is Precision.INT8:
+                content = _quantize_statically(tf, content, converter(Precision.INT8), request)
+            elif request.precision is not Precision.FLOAT32:
+                content = converter(request.precision).convert()
         except Exception as error:  # the converter raises what its C++ side happens to give
             raise ExportError(
                 f"{request.component} cannot be converted to {request.precision} tflite: "
                 f"{_short(error)} Try another --precision or --format."
             ) from error
     return content
+
+
+def _quantize_statically(
+    tf: Any, float_content: bytes, converter: Any, request: ExportRequest
+) -> bytes:
+    """Quantize all but what is better left in float32, which the converter alone cannot do."""
+    name = COMPONENT_INPUT[request.component]
+    left_float = TFLiteModel.parse(float_content).only_at_boundary(_FLOAT_AT_BOUNDARY)
+    if not left_float:
+        return bytes(converter.convert())
+    selective = tf.lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=lambda: _batches(request, name),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=left_float),
+    )
+    return bytes(selective.get_nondebug_quantized_model())
 
 
 def _write_saved_model(request: ExportRequest, directory: str) -> None:
@@ -130,23 +159,23 @@ def _write_saved_model(request: ExportRequest, directory: str) -> None:
     archive.write_out(directory, verbose=False)
 
 
-def _configure(tf: Any, converter: Any, request: ExportRequest) -> None:
+def _configure(tf: Any, converter: Any, request: ExportRequest, precision: Precision) -> None:
     ops = tf.lite.OpsSet
     converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS]
-    if request.precision is not Precision.FLOAT32:
+    if precision is not Precision.FLOAT32:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         # Per-channel dense weights need FULLY_CONNECTED version 12, which tflite-runtime 2.14 and
         # LiteRT 1.0 lack; they also double an int8 decoder's file. The loss is about 0.1 dB.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    if request.precision is Precision.FLOAT16:
+    if precision is Precision.FLOAT16:
         converter.target_spec.supported_types = [tf.float16]
-    if request.precision is Precision.INT8:
+    if precision is Precision.INT8:
         converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS_INT8]
-    if request.precision is Precision.INT16X8:
+    if precision is Precision.INT16X8:
         converter.target_spec.supported_ops = [
             ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
-    if request.precision in _CALIBRATED:
+    if precision in _CALIBRATED:
         name = COMPONENT_INPUT[request.component]
         converter.representative_dataset = lambda: _batches(request, name)
 

@@ -183,6 +183,61 @@ def test_onnx_int8_quantizes_convolution_inputs_to_uint8(exported):
     assert onnx.TensorProto.INT8 in {w.data_type for w in weights}
 
 
+def test_int8_leaves_boundary_layers_in_float(exported):
+    from exporters.tflite_model import TFLiteModel
+
+    def names(component: Component) -> list[str]:
+        content = exported[Format.TFLITE, Precision.INT8, component].content
+        return [op.name for op in TFLiteModel.parse(content).operators]
+
+    assert names(Component.ENCODER)[-3:] == ["DEQUANTIZE", "FULLY_CONNECTED", "FULLY_CONNECTED"]
+    assert names(Component.DECODER)[:2] == ["FULLY_CONNECTED", "QUANTIZE"]
+    assert names(Component.DECODER)[-2:] == ["DEQUANTIZE", "LOGISTIC"]
+
+
+def test_onnx_int8_leaves_boundary_layers_in_float(exported):
+    import onnx
+
+    def quantized_kinds(component: Component) -> list[str]:
+        content = exported[Format.ONNX, Precision.INT8, component].content
+        graph = onnx.load_model_from_string(content).graph
+        dequantized = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+        return [n.op_type for n in graph.node if len(n.input) > 1 and n.input[1] in dequantized]
+
+    assert quantized_kinds(Component.ENCODER) == ["Conv", "Conv"]
+    assert quantized_kinds(Component.DECODER) == ["ConvTranspose", "ConvTranspose"]
+
+
+def test_int8_quantizes_dense_layers_inside_the_graph(tmp_path, tiny_representative):
+    """A dense VAE must not come out of int8 as a float one."""
+    from exporters.registry import EXPORTERS
+    from exporters.tflite_model import TFLiteModel
+    from vae_edge.keras_vae import load_keras_vae
+    from vae_edge.training.model import VAE
+    from vae_edge.training.settings import Architecture
+
+    shape = Architecture(
+        image_shape=(16, 16, 1),
+        latent_dim=3,
+        encoder_filters=(8,),
+        decoder_filters=(8,),
+        hidden_units=(48,),
+    )
+    VAE(shape, seed=1).save(tmp_path / "dense.keras")
+    vae = load_keras_vae(tmp_path / "dense.keras")
+    request = request_for(vae, tiny_representative, Component.ENCODER, Precision.INT8)
+    tflite = TFLiteModel.parse(EXPORTERS[Format.TFLITE].export(request).content)
+    assert [op.name for op in tflite.operators].index("DEQUANTIZE") > [
+        op.name for op in tflite.operators
+    ].index("FULLY_CONNECTED")
+    import onnx
+
+    graph = onnx.load_model_from_string(EXPORTERS[Format.ONNX].export(request).content).graph
+    dequantized = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    gemms = [n for n in graph.node if n.op_type in ("Gemm", "MatMul")]
+    assert [n.input[1] in dequantized for n in gemms] == [True, False, False]
+
+
 @pytest.mark.parametrize("format", list(Format))
 @pytest.mark.parametrize("batch", [4, None])
 def test_batch_can_be_larger_or_free(tiny_vae, tiny_representative, format, batch):
