@@ -114,11 +114,12 @@ def test_open_runner_loads_the_artifact(tiny, tiny_bundle):
     np.testing.assert_allclose(values, tiny.decode(z), atol=1e-6)
 
 
-def test_open_runner_refuses_a_boundary_other_than_the_manifests(tiny_bundle, edit_manifest):
-    def claim(document):
-        document["artifacts"][1]["inputs"][0]["shape"] = [4, 2]
-
-    edit_manifest(tiny_bundle, claim)
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", [{"name": "y"}, {"dtype": "int8"}, {"shape": [None, 2]}])
+def test_open_runner_refuses_a_boundary_other_than_the_manifests(
+    tiny_bundle, edit_manifest, side, change
+):
+    edit_manifest(tiny_bundle, lambda d: d["artifacts"][1][side][0].update(change))
     bundle = Bundle.open(tiny_bundle)
 
     bundle.open_runner(bundle.manifest.artifacts[0]).close()
