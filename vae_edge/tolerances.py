@@ -41,12 +41,15 @@ class Limits:
 _EXACT = Limits(max_abs_error=1e-4, rmse=1e-5, cosine_similarity=0.999999, psnr_db=100)
 # float16 weights have 11 significant bits: relative errors of 2^-11 each, partly averaged out.
 _HALF = Limits(max_abs_error=0.005, rmse=0.001, cosine_similarity=0.9999, psnr_db=60)
-# Latents lose most on outliers beyond the calibrated range, where int8 saturates; the typical error
-# (rmse) is therefore held much tighter than the largest.
-_INT8_LATENT = Limits(max_abs_error=0.15, rmse=0.02, cosine_similarity=0.995, psnr_db=34)
-_INT8_IMAGE = Limits(max_abs_error=0.30, rmse=0.02, cosine_similarity=0.998, psnr_db=34)
-_DYNAMIC_LATENT = Limits(max_abs_error=0.05, rmse=0.01, cosine_similarity=0.998, psnr_db=40)
-_DYNAMIC_IMAGE = Limits(max_abs_error=0.20, rmse=0.01, cosine_similarity=0.999, psnr_db=40)
+# Weights in 8 bits alone: a layer's largest weight sets the step of all of them. Where a decoder has
+# steep edges in its latent plane, single pixels move much further than the image as a whole.
+_DYNAMIC_LATENT = Limits(max_abs_error=0.10, rmse=0.03, cosine_similarity=0.998, psnr_db=30)
+_DYNAMIC_IMAGE = Limits(max_abs_error=0.25, rmse=0.015, cosine_similarity=0.999, psnr_db=36)
+# Activations in 8 bits too. Latents lose most on outliers beyond the calibrated range, where int8
+# saturates, so the typical error is held tighter than the largest. An rmse of 0.03 in an image is
+# 8 of 255 grey levels: to be seen beside the original, hardly without it.
+_INT8_LATENT = Limits(max_abs_error=0.10, rmse=0.02, cosine_similarity=0.998, psnr_db=34)
+_INT8_IMAGE = Limits(max_abs_error=0.40, rmse=0.03, cosine_similarity=0.995, psnr_db=30)
 
 TOLERANCES: Mapping[Precision, Mapping[str, Limits]] = MappingProxyType(
     {

@@ -225,7 +225,7 @@ def _installed(name: str) -> bool:
 
 def _print_result(destination: Path, plan: ExportPlan, as_json: bool) -> None:
     from vae_edge.bundle import Bundle
-    from vae_edge.cli.tables import bundle_table
+    from vae_edge.cli.tables import bundle_table, slower_than_float32
     from vae_edge.codec import encode
 
     bundle = Bundle.open(destination)
@@ -234,6 +234,9 @@ def _print_result(destination: Path, plan: ExportPlan, as_json: bool) -> None:
         return
     out = results()
     out.print(bundle_table(bundle.manifest))
+    slower = slower_than_float32(bundle.manifest)
+    if slower:
+        out.print(slower, soft_wrap=True)
     out.print(f"Bundle: {destination}", soft_wrap=True)
     out.print(f"Next:   vae-edge parity {destination}", soft_wrap=True)
     if not plan.batch:

@@ -7,15 +7,16 @@ from rich.table import Table
 
 from vae_edge.manifest import ArtifactRecord, Manifest
 
-__all__ = ["bundle_table", "format_size", "format_times", "new_table"]
+__all__ = ["bundle_table", "format_size", "format_times", "new_table", "slower_than_float32"]
+
+# Medians of one run differ by this much on a quiet machine.
+_SLOWER_THAN = 0.95
 
 
 def new_table(title: str, *columns: str, right_from: int) -> Table:
     """Give an empty table; columns from `right_from` on hold figures and are set to the right."""
     # One blank between columns: the tables of a bundle have to fit 80 characters.
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=0)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index >= right_from else "left", no_wrap=True)
     return table
@@ -59,6 +60,23 @@ def bundle_table(manifest: Manifest) -> Table:
         )
         table.caption_justify = "left"
     return table
+
+
+def slower_than_float32(manifest: Manifest) -> str | None:
+    """Say which artifacts bought their size with speed on the machine that exported them."""
+    slower = [
+        f"{record.file} ({record.latency.times_faster_than_float32:.2f}x)"
+        for record in manifest.artifacts
+        if record.latency
+        and record.latency.times_faster_than_float32 is not None
+        and record.latency.times_faster_than_float32 < _SLOWER_THAN
+    ]
+    if not slower:
+        return None
+    return (
+        f"Smaller, but slower here than float32 of the same format: {', '.join(slower)}. Measure on "
+        "the device with `vae-edge benchmark` before choosing them for speed."
+    )
 
 
 def _row(record: ArtifactRecord) -> tuple[str, ...]:
