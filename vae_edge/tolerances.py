@@ -41,8 +41,8 @@ class Limits:
 _EXACT = Limits(max_abs_error=1e-4, rmse=1e-5, cosine_similarity=0.999999, psnr_db=100)
 # float16 weights have 11 significant bits: relative errors of 2^-11 each, partly averaged out.
 _HALF = Limits(max_abs_error=0.005, rmse=0.001, cosine_similarity=0.9999, psnr_db=60)
-# Weights in 8 bits alone: a layer's largest weight sets the step of all of them. Where a decoder has
-# steep edges in its latent plane, single pixels move much further than the image as a whole.
+# Weights in 8 bits alone: a layer's largest weight sets the step of all of them. Where a decoder
+# has steep edges in its latent plane, single pixels move much further than the image as a whole.
 _DYNAMIC_LATENT = Limits(max_abs_error=0.10, rmse=0.03, cosine_similarity=0.998, psnr_db=30)
 _DYNAMIC_IMAGE = Limits(max_abs_error=0.25, rmse=0.015, cosine_similarity=0.999, psnr_db=36)
 # Activations in 8 bits too. Latents lose most on outliers beyond the calibrated range, where int8

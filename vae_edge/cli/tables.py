@@ -74,8 +74,8 @@ def slower_than_float32(manifest: Manifest) -> str | None:
     if not slower:
         return None
     return (
-        f"Smaller, but slower here than float32 of the same format: {', '.join(slower)}. Measure on "
-        "the device with `vae-edge benchmark` before choosing them for speed."
+        f"Smaller, but slower here than float32 of the same format: {', '.join(slower)}. Measure "
+        "on the device with `vae-edge benchmark` before choosing them for speed."
     )
 
 
