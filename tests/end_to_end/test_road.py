@@ -180,7 +180,15 @@ def test_impossible_combination_is_refused_before_anything_is_made(tmp_path):
 
 def test_ctrl_c_during_export_leaves_nothing(work, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "vae_edge", "export", str(work / "runs/small/model.keras")],
+        # A test run in the background has the interrupt ignored, and its children inherit that.
+        [
+            *(sys.executable, "-c"),
+            (
+                "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                "from vae_edge.cli import main; main()"
+            ),
+            *("export", str(work / "runs/small/model.keras")),
+        ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

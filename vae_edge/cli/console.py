@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import IO
 
 import typer
@@ -91,11 +94,44 @@ def quiet(verbose: bool = False) -> Iterator[None]:
             _real_stderr = None
 
 
+class _Interrupted:
+    """Whether Ctrl-C came while a command was in `interruptible`."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
+
+
 @contextlib.contextmanager
-def interruptible(message: str) -> Iterator[None]:
-    """Say what Ctrl-C left behind, then leave with 130 as shells expect."""
+def interruptible(message: str) -> Iterator[Callable[[], None]]:
+    """Say what Ctrl-C left behind, then leave with 130 as shells expect.
+
+    The converters call back into Python from C++, and there a KeyboardInterrupt becomes some other
+    error, or none at all. Therefore whatever is raised after Ctrl-C counts as the interruption, and
+    the function that this gives is to be called between steps: it raises where nothing else did.
+    """
+    interrupted = _Interrupted()
+
+    def check() -> None:
+        if interrupted.seen:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may set a handler; and a shell that starts a command in the background
+    # has the interrupt ignored on purpose.
+    may_set = threading.current_thread() is threading.main_thread() and before != signal.SIG_IGN
+    if may_set:
+        signal.signal(signal.SIGINT, interrupted)
     try:
-        yield
-    except KeyboardInterrupt:
+        yield check
+    except BaseException as error:
+        if not interrupted.seen and not isinstance(error, KeyboardInterrupt):
+            raise
         note(f"\nInterrupted. {message}")
         raise typer.Exit(130) from None
+    finally:
+        if may_set:
+            signal.signal(signal.SIGINT, before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,7 +120,8 @@ def export(
         "keep_failing": keep_failing,
         "overrides": tuple(parse_override(text) for text in tolerance or ()),
     }
-    with quiet(verbose), interruptible("No bundle was written; what was there is untouched."):
+    untouched = "No bundle was written; what was there is untouched."
+    with quiet(verbose), interruptible(untouched) as check_interrupted:
         need_host()
         from exporters.pipeline import ExportPlan
 
@@ -136,6 +137,7 @@ def export(
             data_dir=data_dir,
             seed=seed,
             benchmark=benchmark,
+            check_interrupted=check_interrupted,
         )
     _print_result(destination, plan, as_json)
 
@@ -149,10 +151,12 @@ def run_export(
     seed: int,
     benchmark: bool,
     report: Path | None = None,
+    check_interrupted: Callable[[], None] = lambda: None,
 ) -> None:
     """Load, export, prove and measure, with one progress display on stderr.
 
-    With `report`, the whole benchmark report is written there too.
+    With `report`, the whole benchmark report is written there too. `check_interrupted` is called
+    before every step.
     """
     from exporters.pipeline import export_bundle
     from vae_edge.keras_vae import load_keras_vae
@@ -164,6 +168,7 @@ def run_export(
         task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
 
         def on_step(step: str) -> None:
+            check_interrupted()
             display.update(task, advance=1, description=step)
 
         vae = load_keras_vae(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,7 +67,8 @@ def quickstart(
 
     Example: `vae-edge quickstart --data-dir ~/mnist`
     """
-    with quiet(verbose), interruptible("Run `vae-edge quickstart` again to go on from here."):
+    go_on = "Run `vae-edge quickstart` again to go on from here."
+    with quiet(verbose), interruptible(go_on) as check_interrupted:
         need_host()
         from vae_edge.training.data import quickstart_dataset
 
@@ -75,7 +76,7 @@ def quickstart(
         note(_which(dataset))
         places = _Places.under(out, dataset.name)
         _train(dataset, places)
-        _export(places, data_dir)
+        _export(places, data_dir, check_interrupted)
         _draw(dataset, places)
     _print_result(places, as_json)
 
@@ -119,7 +120,7 @@ def _train(dataset: Dataset, places: _Places) -> None:
     note(f"Trained: {places.model}")
 
 
-def _export(places: _Places, data_dir: Path | None) -> None:
+def _export(places: _Places, data_dir: Path | None, check_interrupted: Callable[[], None]) -> None:
     from exporters.pipeline import ExportPlan
 
     if _is_current(places):
@@ -140,6 +141,7 @@ def _export(places: _Places, data_dir: Path | None) -> None:
         seed=0,
         benchmark=True,
         report=places.benchmark,
+        check_interrupted=check_interrupted,
     )
     note(f"Exported, proven and measured: {places.bundle}")
 

@@ -233,7 +233,11 @@ def _epochs_done() -> int:
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_process_loses_one_epoch_at_most(number: signal.Signals) -> None:
-    code = "import sys; from vae_edge.cli import main; main(sys.argv[1:])"
+    # A test run in the background has the interrupt ignored, and its children inherit that.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from vae_edge.cli import main; main(sys.argv[1:])"
+    )
     arguments = ["train", "--dataset", "dots.npz", "--epochs", "5000", "--out", "r", *SMALL]
     environment = {**os.environ, "PYTHONPATH": str(Path(vae_edge.__file__).parents[1])}
     with subprocess.Popen(
@@ -243,7 +247,10 @@ def test_a_killed_process_loses_one_epoch_at_most(number: signal.Signals) -> Non
         while _epochs_done() < 3 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     epoch = latest_epoch(Path("r"))
     assert epoch >= 3
