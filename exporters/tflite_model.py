@@ -74,6 +74,10 @@ class TFLiteModel:
             min_runtime_version=metadata.get(_MIN_RUNTIME, ""),
         )
 
+    def holds(self, name: str) -> bool:
+        """Tell whether an operator of that name stands in the graph."""
+        return any(op.name == name for op in self.operators)
+
     def only_at_boundary(self, names: tuple[str, ...]) -> list[str]:
         """Give those of the named operators that stand at the graph's boundary and nowhere else."""
         return [

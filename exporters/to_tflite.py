@@ -48,7 +48,8 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
         weights_symmetric=True,
         activations="float32",
         activations_symmetric=None,
-        note=f"{_DENSE_PER_TENSOR}; activations are quantized on the fly, biases are float32",
+        note=f"{_DENSE_PER_TENSOR}; activations are quantized on the fly, biases are float32; "
+        "transposed convolutions widen their int8 weights and compute in float32",
     ),
     Precision.INT8: QuantizationRecord(
         weights="int8",
@@ -120,7 +121,14 @@ def _convert(request: ExportRequest) -> bytes:
             if request.precision is Precision.INT8:
                 content = _quantize_statically(tf, content, converter(Precision.INT8), request)
             elif request.precision is not Precision.FLOAT32:
-                content = converter(request.precision).convert()
+                made = converter(request.precision)
+                # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with
+                # float activations, which tflite-runtime 2.14 refuses to load and for which no
+                # fast kernel exists on ARM. The older one keeps int8 weights and widens them.
+                made.experimental_new_dynamic_range_quantizer = not TFLiteModel.parse(
+                    content
+                ).holds("TRANSPOSE_CONV")
+                content = made.convert()
         except Exception as error:  # the converter raises what its C++ side happens to give
             raise ExportError(
                 f"{request.component} cannot be converted to {request.precision} tflite: "
