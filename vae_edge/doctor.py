@@ -101,9 +101,11 @@ def _numpy() -> Finding:
     import numpy as np
 
     clash = _version("tflite-runtime") and int(np.__version__.split(".")[0]) >= 2
+    # With LiteRT there, tflite-runtime is not used.
+    harm = Status.OPTIONAL if _version("ai-edge-litert") else Status.BROKEN
     return Finding(
         what="numpy",
-        status=Status.BROKEN if clash else Status.OK,
+        status=harm if clash else Status.OK,
         detail=np.__version__ + (": tflite-runtime was built for numpy 1" if clash else ""),
         needed_for="everything",
         remedy="pip install 'numpy<2', or pip uninstall tflite-runtime" if clash else None,
@@ -132,6 +134,19 @@ def _runtimes() -> list[Finding]:
 
 def _missing_runtime(package: str, purpose: str, error: ImportError) -> Finding:
     installed = _version(package)
+    if struct.calcsize("P") * 8 == 32 and not installed:
+        older_32 = _version("tflite-runtime") if package == "ai-edge-litert" else None
+        return Finding(
+            what=package,
+            status=Status.OPTIONAL if older_32 else Status.MISSING,
+            detail="has no 32-bit wheel"
+            + (f"; tflite-runtime {older_32} serves instead" if older_32 else ""),
+            needed_for=purpose,
+            remedy=None
+            if older_32
+            else "install a 64-bit system"
+            + (", or: pip install tflite-runtime 'numpy<2'" if "litert" in package else ""),
+        )
     older = _version("tflite-runtime") if package == "ai-edge-litert" else None
     if older:
         return Finding(

@@ -112,11 +112,24 @@ def test_32_bit_system_with_new_python_has_no_runtime(machine):
 
 
 def test_tflite_runtime_with_numpy_2_is_broken(machine):
-    finding = machine({**EVERYTHING, "tflite-runtime": "2.14.0"}, numpy="2.0.0")["numpy"]
+    finding = machine({"tflite-runtime": "2.14.0"}, numpy="2.0.0")["numpy"]
 
     assert finding.status is Status.BROKEN
     assert finding.detail == "2.0.0: tflite-runtime was built for numpy 1"
     assert "pip install 'numpy<2'" in finding.remedy
+
+
+def test_tflite_runtime_with_numpy_2_does_no_harm_beside_litert(machine):
+    finding = machine({**EVERYTHING, "tflite-runtime": "2.14.0"}, numpy="2.0.0")["numpy"]
+    assert finding.status is Status.OPTIONAL
+    assert "pip uninstall tflite-runtime" in finding.remedy
+
+
+def test_runtimes_without_a_32_bit_wheel_are_not_recommended_there(machine):
+    findings = machine({}, bits=32, python=(3, 11))
+    assert "pip install ai-edge-litert" not in findings["ai-edge-litert"].remedy
+    assert "pip install tflite-runtime 'numpy<2'" in findings["ai-edge-litert"].remedy
+    assert findings["onnxruntime"].remedy == "install a 64-bit system"
 
 
 def test_tflite_runtime_with_numpy_1_is_well(machine):

@@ -7,6 +7,7 @@ so that `--help` is quick and a device never meets a host package.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -92,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "space left, then run the command again."
         )
     except Exception as error:  # noqa: BLE001  the last stop before the user's screen
-        if "--verbose" in arguments:
+        if "--verbose" in arguments or os.environ.get("VAE_EDGE_DEBUG"):
             traceback.print_exc()
         text = " ".join(str(error).split())[:400]
         print_error(
             f"Unexpected {type(error).__name__}: {text or 'no message'}. This is a fault of "
-            "vae-edge or of a library below it: run the same command with --verbose and report "
-            "what it prints."
+            "vae-edge or of a library below it: run the same command with --verbose (or with "
+            "VAE_EDGE_DEBUG=1 in the environment) and report what it prints."
         )
     sys.exit(EXIT_COULD_NOT_RUN)

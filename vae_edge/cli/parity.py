@@ -66,7 +66,9 @@ def parity(
     overrides = tuple(parse_override(text) for text in tolerance or ())
     opened = Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
-        task = display.add_task("loading the reference", total=_count_subjects(opened))
+        task = display.add_task(
+            "loading the reference", total=_count_subjects(opened, format, precision)
+        )
         compared_with = _reference(opened, reference)
         report = check_parity(
             opened,
@@ -85,11 +87,16 @@ def parity(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _count_subjects(bundle: Bundle) -> int:
+def _count_subjects(
+    bundle: Bundle, formats: list[Format] | None, precisions: list[Precision] | None
+) -> int:
     """Artifacts, and the pairs that are checked in a row as well."""
-    together = Counter((a.format, a.precision) for a in bundle.manifest.artifacts)
+    chosen = bundle.select(
+        formats=tuple(formats or Format), precisions=tuple(precisions or Precision)
+    )
+    together = Counter((record.format, record.precision) for record in chosen)
     pairs = sum(count == len(Component) for count in together.values())
-    return len(bundle.manifest.artifacts) + pairs
+    return together.total() + pairs
 
 
 def _reference(bundle: Bundle, model: Path | None) -> Reference:
