@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.request
@@ -167,7 +168,7 @@ def _fetch(published: PublishedSet, path: Path) -> None:
                     f"Try again later. {_remedy(published.name)}"
                 )
             part.replace(path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"data set '{published.name}' is not on this machine and {url} cannot be downloaded to "

@@ -181,6 +181,21 @@ def test_quickstart_takes_digits_otherwise() -> None:
 
 
 @pytest.mark.usefixtures("cache")
+def test_quickstart_takes_digits_where_a_download_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    asked = []
+
+    def refuse(url: str, **_options: object) -> None:
+        asked.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    assert quickstart_dataset(allow_download=True).name == "digits"
+    assert len(asked) == 1
+    assert asked[0].endswith("/mnist.npz")
+
+
+@pytest.mark.usefixtures("cache")
 def test_quickstart_does_not_pass_over_a_wrong_data_dir(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such directory"):
         quickstart_dataset(tmp_path / "typo")
