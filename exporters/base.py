@@ -11,9 +11,26 @@ from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
 from vae_edge.terms import Component, FloatArray, Format, Precision
 
-__all__ = ["NO_LOWERING", "ExportRequest", "ExportedArtifact", "Exporter"]
+__all__ = ["FLOAT16", "FLOAT32", "NO_LOWERING", "ExportRequest", "ExportedArtifact", "Exporter"]
 
 NO_LOWERING = LoweringRecord(applied=(), refused=())
+# What these two precisions mean is the same in every format.
+FLOAT32 = QuantizationRecord(
+    weights="float32",
+    weight_granularity="none",
+    weights_symmetric=None,
+    activations="float32",
+    activations_symmetric=None,
+    note="nothing is quantized",
+)
+FLOAT16 = QuantizationRecord(
+    weights="float16",
+    weight_granularity="none",
+    weights_symmetric=None,
+    activations="float32",
+    activations_symmetric=None,
+    note="weights are stored in float16 and widened once, when the model loads",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

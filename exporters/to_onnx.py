@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from exporters.base import NO_LOWERING, ExportedArtifact, ExportRequest
+from exporters.base import FLOAT16, FLOAT32, NO_LOWERING, ExportedArtifact, ExportRequest
 from exporters.onnx_quantization import (
     quantize_dynamically,
     quantize_statically,
@@ -32,22 +32,8 @@ OPSET = 17
 _OLDEST_ONNXRUNTIME = "1.15.0"
 
 QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
-    Precision.FLOAT32: QuantizationRecord(
-        weights="float32",
-        weight_granularity="none",
-        weights_symmetric=None,
-        activations="float32",
-        activations_symmetric=None,
-        note="nothing is quantized",
-    ),
-    Precision.FLOAT16: QuantizationRecord(
-        weights="float16",
-        weight_granularity="none",
-        weights_symmetric=None,
-        activations="float32",
-        activations_symmetric=None,
-        note="weights are stored in float16 and widened once, when the session loads",
-    ),
+    Precision.FLOAT32: FLOAT32,
+    Precision.FLOAT16: FLOAT16,
     Precision.DYNAMIC: QuantizationRecord(
         weights="int8",
         weight_granularity="per-tensor",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from exporters.base import NO_LOWERING, ExportedArtifact, ExportRequest
+from exporters.base import FLOAT16, FLOAT32, NO_LOWERING, ExportedArtifact, ExportRequest
 from exporters.tflite_model import TFLiteModel
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
@@ -26,22 +26,8 @@ _FLOAT_AT_BOUNDARY = ("FULLY_CONNECTED", "LOGISTIC")
 _DENSE_PER_TENSOR = "convolution weights per channel, dense weights per tensor"
 
 QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
-    Precision.FLOAT32: QuantizationRecord(
-        weights="float32",
-        weight_granularity="none",
-        weights_symmetric=None,
-        activations="float32",
-        activations_symmetric=None,
-        note="nothing is quantized",
-    ),
-    Precision.FLOAT16: QuantizationRecord(
-        weights="float16",
-        weight_granularity="none",
-        weights_symmetric=None,
-        activations="float32",
-        activations_symmetric=None,
-        note="weights are stored in float16 and widened when the model loads",
-    ),
+    Precision.FLOAT32: FLOAT32,
+    Precision.FLOAT16: FLOAT16,
     Precision.DYNAMIC: QuantizationRecord(
         weights="int8",
         weight_granularity="per-channel",
