@@ -9,7 +9,7 @@ QUANTIZED := --precision dynamic --precision int8
 EXPORT := $(BIN)/vae-edge export --format tflite --format onnx --no-benchmark --replace
 
 .PHONY: calibration spread
-.PRECIOUS: $(OUT)/train/%/model.keras
+.SECONDARY:
 
 # The shipped model, its ranges from each source, judged on the 10,000 test images of MNIST.
 calibration: $(SOURCES:%=$(OUT)/calibration/%)

@@ -142,7 +142,10 @@ def finished_evaluation(
         TrainingError: evaluation.json is damaged.
     """
     path = run_dir / "evaluation.json"
-    if not (path.is_file() and is_complete(history, settings)):
+    # Any of them may have been deleted since; it is written anew then.
+    if not (
+        all((run_dir / name).is_file() for name in _OUTPUTS) and is_complete(history, settings)
+    ):
         return None
     evaluation = _load(Evaluation, path)
     # An evaluation of fewer epochs is from before the run was given more.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -306,6 +307,17 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted: Path) -> None:
     assert result.was_finished
     assert result.evaluation.best_epoch in (1, 2, 3)
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+
+
+def test_a_deleted_model_of_a_finished_run_is_written_anew(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "model.keras").unlink()
+    result = fit(SETTINGS, DATA, run, resume=True)
+    assert not result.was_finished
+    assert result.model_path.is_file()
 
 
 def test_a_finished_run_can_be_given_more_epochs(tmp_path: Path) -> None:
