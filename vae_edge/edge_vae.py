@@ -245,7 +245,10 @@ class EdgeVAE:
                 f"images must have the shape (count, {expected}); received {given.shape}. "
                 "Resize or reshape them as in training."
             )
-        # Written so that NaN fails too.
+        if not np.isfinite(rows).all():
+            raise ArtifactError(
+                "images must lie in [0, 1]; received values that are not finite (NaN or infinity)."
+            )
         if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
             raise ArtifactError(
                 f"images must lie in [0, 1]; received values from {rows.min():g} to "

@@ -76,8 +76,14 @@ def _read_array(path: Path, image_shape: tuple[int, ...]) -> FloatArray:
     try:
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as a .npy array: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        # numpy's own words recommend to unpickle the file.
+        raise DataError(
+            f"{path}: cannot be read as a .npy array: it is damaged or holds no plain numbers. "
+            "Write it with numpy.save."
+        ) from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: holds several arrays; expected one .npy array of images.")
     given = array.shape

@@ -118,7 +118,7 @@ def test_images_that_are_no_numbers_are_refused(vae, dtype):
         (-0.01, "-0.01 to 0"),
         (1.01, "0 to 1.01"),
         (255, "0 to 255"),
-        (np.nan, "nan"),
+        (np.nan, "values that are not finite"),
         (np.inf, "inf"),
     ],
 )

@@ -28,8 +28,8 @@ def representative_for(
     """Find the images that `--calibration` asks for.
 
     `auto` is the data set that `vae-edge train` recorded beside the model, where it is at hand;
-    for the model that ships with vae-edge, and where nothing better is known, it is what
-    docs/calibration.md found best without the training data.
+    for the model that ships with vae-edge it is MNIST where a data directory is given. Otherwise it
+    is what docs/calibration.md found best without the training data.
 
     Raises:
         DataError: a named source that cannot be found, or does not fit the model.
@@ -41,7 +41,7 @@ def representative_for(
             return _one(vae, calibration, data_dir, seed)
         parts = [_one(vae, name, data_dir, seed) for name in calibration.split("+")]
         return parts[0] if len(parts) == 1 else mix(*parts)
-    recorded = _recorded_dataset(model)
+    recorded = _recorded_dataset(model, data_dir)
     if recorded is not None:
         try:
             return _one(vae, recorded, data_dir, seed, allow_download=False)
@@ -94,9 +94,14 @@ def _one(
     return from_images(data, vae.image_shape, seed)
 
 
-def _recorded_dataset(model: Path) -> str | None:
+def _recorded_dataset(model: Path, data_dir: Path | None) -> str | None:
     """The data set's name in the settings that `vae-edge train` leaves beside its model."""
+    from vae_edge.keras_vae import shipped_model_path
     from vae_edge.training.run_dir import load_settings
+
+    if model == shipped_model_path():
+        # Only where it is given: the default must not depend on what a machine happens to have.
+        return "mnist" if data_dir is not None else None
 
     try:
         return load_settings(model.parent).dataset

@@ -47,8 +47,8 @@ def write_images(out: Path, images: FloatArray, *, columns: int) -> list[Path]:
                 np.save(part, images, allow_pickle=False)
         except OSError as error:  # numpy's own says only how many bytes were written
             raise DataError(
-                f"{out}: cannot be written: {error.strerror or error}. Check that its folder is "
-                "writable and has space left."
+                f"{out}: cannot be written ({error.strerror or error}). Check that its folder is "
+                "writable and that the disk is not full."
             ) from error
         return [out]
     files = [out / f"{index:05d}.png" for index in range(len(images))]

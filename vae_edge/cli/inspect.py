@@ -67,14 +67,14 @@ def _inspect_bundle(path: Path, as_json: bool) -> None:
     for record in manifest.artifacts:
         operators = ", ".join(f"{n} {name}" for name, n in record.operators.items())
         boundary = _boundary(record.inputs, record.outputs)
-        out.print(f"{record.file}: {boundary}; operators: {operators}", soft_wrap=True)
+        out.print(
+            f"{record.file}: {boundary}; operators: {operators}; {record.quantization.note}",
+            soft_wrap=True,
+        )
 
 
 def _types_table(manifest: Manifest) -> object:
-    table = new_table(
-        "Types", "artifact", "weights", "activations", "oldest runtime", "note", right_from=9
-    )
-    table.columns[-1].no_wrap = False
+    table = new_table("Types", "artifact", "weights", "activations", "oldest runtime", right_from=9)
     for record in manifest.artifacts:
         quantization, runtime = record.quantization, record.oldest_runtime
         granularity = quantization.weight_granularity
@@ -84,7 +84,6 @@ def _types_table(manifest: Manifest) -> object:
             weights,
             quantization.activations,
             f"{runtime.name} {runtime.version}",
-            quantization.note,
         )
     return table
 

@@ -44,7 +44,9 @@ PrecisionChoice = Annotated[
     Precision | None,
     typer.Option("--precision", help="Default: the most exact in the bundle.", show_default=False),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads each runtime may use.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, max=256, help="Threads each runtime may use.")
+]
 Verbose = Annotated[
     bool,
     typer.Option(

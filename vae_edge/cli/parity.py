@@ -13,16 +13,23 @@ from rich.text import Text
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
 from vae_edge.errors import ParityError
+from vae_edge.metrics import METRICS
 from vae_edge.terms import Component, Format, Precision
 from vae_edge.tolerances import parse_override
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vae_edge.bundle import Bundle
-    from vae_edge.parity import ParityReport, Reference
+    from vae_edge.manifest import MetricRecord
+    from vae_edge.parity import ParityReport, Reference, SubjectParity
 
 __all__ = ["parity"]
 
 EXIT_FAILED = 1
+_NARROW_METRICS = ("max_abs_error", "psnr_db")
+# Columns that the table with all metrics and their limits takes.
+_WIDE = 125
 
 
 def parity(
@@ -127,45 +134,63 @@ def _reference(bundle: Bundle, model: Path | None) -> Reference:
 
 
 def _print_report(report: ParityReport) -> None:
-    from vae_edge.cli.tables import new_table
-
-    table = new_table(
-        f"Parity of {report.model} with {report.reference}",
-        "subject",
-        "format",
-        "precision",
-        "verdict",
-        "output",
-        "max_abs_error",
-        "rmse",
-        "cosine",
-        "psnr_db",
-        right_from=5,
-    )
-    for subject in report.subjects:
-        verdict = Text("passed") if subject.passed else Text("FAILED", style="red")
-        outputs = list(dict.fromkeys(metric.output for metric in subject.metrics)) or ["-"]
-        for index, output in enumerate(outputs):
-            figures = [
-                _figure(m.value, m.limit, m.passed) for m in subject.metrics if m.output == output
-            ]
-            who = (subject.subject, str(subject.format), str(subject.precision), verdict)
-            table.add_row(*(who if index == 0 else ("", "", "", "")), output, *figures)
-    table.caption = (
-        "value / limit. Errors are in grey levels 0 to 1 for images, and in shares of the span of "
-        "the reference's values for latents"
-    )
-    table.caption_justify = "left"
     out = results()
-    out.print(table)
+    out.print(_table(report, wide=out.width >= _WIDE))
     for subject in report.subjects:
-        if subject.failure:
-            out.print(f"{subject.subject} {subject.precision} {subject.format}: {subject.failure}")
+        for reason in _reasons(subject):
+            out.print(
+                f"{subject.subject} {subject.precision} {subject.format}: {reason}", soft_wrap=True
+            )
     failed = sum(not subject.passed for subject in report.subjects)
     total = len(report.subjects)
     out.print(f"{total - failed} of {total} passed." if failed else f"All {total} passed.")
 
 
-def _figure(value: float | None, limit: float, passed: bool) -> Text:
-    shown = "inf" if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.4g}"
-    return Text(f"{shown} / {limit:g}", style="" if passed else "red")
+def _table(report: ParityReport, *, wide: bool) -> Table:
+    from vae_edge.cli.tables import new_table
+
+    shown = tuple(METRICS) if wide else _NARROW_METRICS
+    title = f"Parity of {report.model} with {report.reference}"
+    columns = ("subject", "format", "precision", "verdict", "output")
+    table = new_table(title, *columns, *shown, right_from=len(columns))
+    for subject in report.subjects:
+        verdict = Text("passed") if subject.passed else Text("FAILED", style="red")
+        outputs = list(dict.fromkeys(metric.output for metric in subject.metrics)) or ["-"]
+        for index, output in enumerate(outputs):
+            figures = [
+                _figure(m, with_limit=wide)
+                for m in subject.metrics
+                if m.output == output and m.metric in shown
+            ]
+            who = (subject.subject, str(subject.format), str(subject.precision), verdict)
+            table.add_row(*(who if index == 0 else ("", "", "", "")), output, *figures)
+    table.caption = (
+        (
+            "value / limit. "
+            if wide
+            else "A wider terminal, or --json, shows all metrics and limits. "
+        )
+        + "Errors are in grey levels 0 to 1 for images, and in shares of the span of the "
+        "reference's values for latents"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _reasons(subject: SubjectParity) -> list[str]:
+    """What failed, in words: a table may be too narrow, or its colours lost."""
+    beyond = [
+        f"{m.output} {m.metric} is {_number(m.value)}, the limit {m.limit:g}"
+        for m in subject.metrics
+        if not m.passed
+    ]
+    return ([subject.failure] if subject.failure else []) + beyond
+
+
+def _figure(metric: MetricRecord, *, with_limit: bool) -> Text:
+    limit = f" / {metric.limit:g}" if with_limit else ""
+    return Text(_number(metric.value) + limit, style="" if metric.passed else "red")
+
+
+def _number(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.4g}"

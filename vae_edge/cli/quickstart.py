@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -79,7 +80,9 @@ def quickstart(
 
     Example: `vae-edge quickstart --data-dir ~/mnist`
     """
-    go_on = "Run `vae-edge quickstart` again to go on from here."
+    again = ["vae-edge", "quickstart", "--out", str(out)]
+    again += ["--data-dir", str(data_dir)] if data_dir else []
+    go_on = f"Go on from here with:\n{shlex.join(again)}"
     with quiet(verbose), interruptible(go_on) as check_interrupted:
         need_host()
         data = _load(dataset, data_dir)
@@ -183,11 +186,12 @@ def _is_current(places: _Places) -> bool:
 
 def _draw(dataset: Dataset, places: _Places) -> None:
     """Pictures drawn by an int8 artifact: what the device will show, not what Keras shows."""
-    if (places.pictures / "generated.png").is_file() and _newer(places.pictures, places.bundle):
+    from vae_edge.edge_vae import EdgeVAE
+    from vae_edge.training.pictures import PICTURES, draw_pictures
+
+    if all(_newer(places.pictures / name, places.bundle) for name in PICTURES):
         note(f"Pictures drawn already: {places.pictures}")
         return
-    from vae_edge.edge_vae import EdgeVAE
-    from vae_edge.training.pictures import draw_pictures
 
     places.pictures.mkdir(parents=True, exist_ok=True)
     with EdgeVAE.open(places.bundle, format=Format.TFLITE, precision=Precision.INT8) as vae:
@@ -202,12 +206,12 @@ def _draw(dataset: Dataset, places: _Places) -> None:
 
 
 def _newer(path: Path, other: Path) -> bool:
-    return path.stat().st_mtime >= (other / "manifest.json").stat().st_mtime
+    return path.is_file() and path.stat().st_mtime >= (other / "manifest.json").stat().st_mtime
 
 
 def _print_result(places: _Places, as_json: bool) -> None:
     from vae_edge.bundle import Bundle
-    from vae_edge.cli.tables import bundle_table
+    from vae_edge.cli.tables import bundle_table, slower_than_float32
     from vae_edge.codec import encode
 
     manifest: Manifest = Bundle.open(places.bundle).manifest
@@ -223,6 +227,9 @@ def _print_result(places: _Places, as_json: bool) -> None:
         return
     out = results()
     out.print(bundle_table(manifest))
+    slower = slower_than_float32(manifest)
+    if slower:
+        out.print(slower, soft_wrap=True)
     out.print(f"Model:    {places.model}", soft_wrap=True)
     out.print(f"Pictures: {places.pictures}", soft_wrap=True)
     out.print(f"Bundle:   {places.bundle}", soft_wrap=True)

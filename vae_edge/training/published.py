@@ -179,8 +179,8 @@ def _fetch(published: PublishedSet, path: Path) -> None:
 def _remedy(name: str) -> str:
     files = "mnist.npz or the four IDX files" if name == "mnist" else "the four IDX files"
     return (
-        f"Copy {files} to a directory and name it with --data-dir, or use --dataset digits, which "
-        "needs no download."
+        f"Copy {files} to a directory and name it with --data-dir, or use the data set 'digits', "
+        "which needs no download."
     )
 
 

@@ -88,7 +88,7 @@ def test_a_damaged_cache_is_an_error(cache: Path) -> None:
 
 
 def test_without_files_and_network_the_error_says_what_to_do(cache: Path) -> None:
-    with pytest.raises(DataError, match=r"no network in tests.*--data-dir.*--dataset digits"):
+    with pytest.raises(DataError, match=r"no network in tests.*--data-dir.*'digits'"):
         load_dataset("mnist")
     assert not list(cache.iterdir())
 
