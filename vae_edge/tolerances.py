@@ -1,6 +1,6 @@
 """How much each precision may differ from the Keras model, and the reason for every number.
 
-The limits rest on the spread measured on six MNIST and digits VAEs (docs/parity.md has the table
+The limits rest on the spread measured on seven MNIST and digits VAEs (docs/parity.md has the table
 and the command that repeats it). For the integers they are about half again to twice the worst
 figure seen, for the floats far above it, so that deeper models pass; a broken export (a flipped
 kernel, a lost bias, swapped outputs) is off by a tenth of the span and more on average, which no
@@ -44,12 +44,13 @@ _EXACT = Limits(max_abs_error=1e-4, rmse=1e-5, cosine_similarity=0.999999, psnr_
 _HALF = Limits(max_abs_error=0.005, rmse=0.001, cosine_similarity=0.9999, psnr_db=60)
 # Weights in 8 bits alone: a layer's largest weight sets the step of all of them. Where a decoder
 # has steep edges in its latent plane, single pixels move much further than the image as a whole.
-_DYNAMIC_LATENT = Limits(max_abs_error=0.10, rmse=0.03, cosine_similarity=0.998, psnr_db=30)
+_DYNAMIC_LATENT = Limits(max_abs_error=0.15, rmse=0.05, cosine_similarity=0.995, psnr_db=26)
 _DYNAMIC_IMAGE = Limits(max_abs_error=0.25, rmse=0.015, cosine_similarity=0.999, psnr_db=36)
 # Activations in 8 bits too. Latents lose most on outliers beyond the calibrated range, where int8
-# saturates, so the typical error is held tighter than the largest. An rmse of 0.03 in an image is
+# saturates, so the typical error is held tighter than the largest; and most in shares of the span
+# where that is small, as that of z_log_var is in a briefly trained model. An rmse of 0.03 in an image is
 # 8 of 255 grey levels: to be seen beside the original, hardly without it.
-_INT8_LATENT = Limits(max_abs_error=0.10, rmse=0.02, cosine_similarity=0.998, psnr_db=34)
+_INT8_LATENT = Limits(max_abs_error=0.20, rmse=0.06, cosine_similarity=0.995, psnr_db=24)
 _INT8_IMAGE = Limits(max_abs_error=0.40, rmse=0.03, cosine_similarity=0.995, psnr_db=30)
 
 TOLERANCES: Mapping[Precision, Mapping[str, Limits]] = MappingProxyType(
