@@ -48,8 +48,8 @@ _DYNAMIC_LATENT = Limits(max_abs_error=0.15, rmse=0.05, cosine_similarity=0.995,
 _DYNAMIC_IMAGE = Limits(max_abs_error=0.25, rmse=0.015, cosine_similarity=0.999, psnr_db=36)
 # Activations in 8 bits too. Latents lose most on outliers beyond the calibrated range, where int8
 # saturates, so the typical error is held tighter than the largest; and most in shares of the span
-# where that is small, as that of z_log_var is in a briefly trained model. An rmse of 0.03 in an image is
-# 8 of 255 grey levels: to be seen beside the original, hardly without it.
+# where that is small, as that of z_log_var is in a briefly trained model. An rmse of 0.03 in an
+# image is 8 of 255 grey levels: to be seen beside the original, hardly without it.
 _INT8_LATENT = Limits(max_abs_error=0.20, rmse=0.06, cosine_similarity=0.995, psnr_db=24)
 _INT8_IMAGE = Limits(max_abs_error=0.40, rmse=0.03, cosine_similarity=0.995, psnr_db=30)
 
