@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
     parser.add_argument("--reference", type=Path, help="default: the model that ships")
     parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("VAE_EDGE_DATA_DIR"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     from vae_edge.keras_vae import shipped_model_path

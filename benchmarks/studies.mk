@@ -21,7 +21,8 @@ $(OUT)/calibration/%:
 # Models of several seeds, latent sizes and data sets: the worst parity figures over all of them.
 spread: $(SEEDS:%=$(OUT)/spread/mnist-seed%) $(OUT)/spread/mnist-brief \
 		$(OUT)/spread/mnist-latent8 $(OUT)/spread/digits
-	$(EXPORT) $(QUANTIZED) --precision float32 --precision float16 --out $(OUT)/spread/shipped --keep-failing
+	$(EXPORT) $(QUANTIZED) --precision float32 --precision float16 --calibration digits+samples \
+		--out $(OUT)/spread/shipped --keep-failing
 	$(BIN)/python -m benchmarks.parity_spread $^ $(OUT)/spread/shipped
 
 $(OUT)/spread/%: $(OUT)/train/%/model.keras
