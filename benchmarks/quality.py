@@ -14,37 +14,27 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.component_quality import (
+    Elbo,
+    Reference,
+    decoder_errors,
+    elbo_of,
+    encoder_errors,
+    make_reference,
+    pair_elbo,
+)
 from vae_edge.bundle import Bundle
 from vae_edge.codec import encode
 from vae_edge.errors import VaeEdgeError
 from vae_edge.keras_vae import KerasVAE, load_keras_vae, open_keras_runner
-from vae_edge.metrics import psnr_db
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
 from vae_edge.terms import Component, FloatArray, Format, Precision
 
-__all__ = ["Elbo", "QualityRow", "elbo_of", "main", "measure_quality"]
-
-_PRIOR_LATENTS = 2000
-# Keras clips probabilities here; a saturated sigmoid would make the cross-entropy infinite.
-_EPSILON = 1e-7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Elbo:
-    """Mean per image, in nats; the ELBO is minus their sum."""
-
-    reconstruction: float
-    kl: float
-
-    @property
-    def elbo(self) -> float:
-        """Evidence lower bound, in nats per image."""
-        return -self.reconstruction - self.kl
+__all__ = ["Elbo", "QualityRow", "elbo_of", "keras_reference", "main", "measure_quality"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +46,8 @@ class QualityRow:
         calibration: where its activation ranges came from.
         z_mean_max, z_mean_mean: largest and mean absolute error, in units of z.
         z_log_var_max, z_log_var_mean: the same, in nats.
-        posterior_psnr_db: of decoded z_mean of every test image.
-        prior_psnr_db: of decoded samples of N(0, I).
+        posterior_psnr_db: of decoded z_mean of every test image; None where identical.
+        prior_psnr_db: of decoded samples of N(0, I); None where identical.
         decoder_max: largest error of any pixel on both.
         elbo_change: the pair's ELBO minus the Keras model's, nats per image.
     """
@@ -71,67 +61,24 @@ class QualityRow:
     z_mean_mean: float
     z_log_var_max: float
     z_log_var_mean: float
-    posterior_psnr_db: float
-    prior_psnr_db: float
+    posterior_psnr_db: float | None
+    prior_psnr_db: float | None
     decoder_max: float
     elbo_change: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Reference:
-    images: FloatArray
-    posterior: dict[str, FloatArray]
-    prior: FloatArray
-    decoded_posterior: FloatArray
-    decoded_prior: FloatArray
-    epsilon: FloatArray
-    elbo: Elbo
-
-
-def elbo_of(
-    images: FloatArray, reconstruction: FloatArray, z_mean: FloatArray, z_log_var: FloatArray
-) -> Elbo:
-    """Binary cross-entropy summed over pixels, and KL to N(0, I), averaged over the images.
-
-    Kingma and Welling, "Auto-Encoding Variational Bayes" (2013), appendix B and C.1; in float64.
-    """
-    x = images.astype(np.float64)
-    p = np.clip(reconstruction.astype(np.float64), _EPSILON, 1 - _EPSILON)
-    cross_entropy = -(x * np.log(p) + (1 - x) * np.log1p(-p)).reshape(len(x), -1).sum(axis=1)
-    mean, log_var = z_mean.astype(np.float64), z_log_var.astype(np.float64)
-    kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(axis=1)
-    return Elbo(reconstruction=float(cross_entropy.mean()), kl=float(kl.mean()))
-
-
-def _sample(posterior: dict[str, FloatArray], epsilon: FloatArray) -> FloatArray:
-    z = posterior["z_mean"] + np.exp(posterior["z_log_var"] / 2) * epsilon
-    return np.asarray(z, np.float32)
-
-
-def _elbo(
-    encoder_output: dict[str, FloatArray], decoder: Runner, images: FloatArray, epsilon: FloatArray
-) -> Elbo:
-    decoded = run_batched(decoder, _sample(encoder_output, epsilon))["reconstruction"]
-    return elbo_of(images, decoded, encoder_output["z_mean"], encoder_output["z_log_var"])
-
-
-def _reference(vae: KerasVAE, images: FloatArray, seed: int) -> _Reference:
-    rng = np.random.default_rng(seed)
-    prior = rng.standard_normal((_PRIOR_LATENTS, vae.latent_dim), np.float32)
-    epsilon = rng.standard_normal((len(images), vae.latent_dim), np.float32)
+def keras_reference(vae: KerasVAE, images: FloatArray, *, seed: int) -> Reference:
+    """Run the Keras model on the images; see `component_quality.make_reference`."""
     with (
         open_keras_runner(vae, Component.ENCODER) as encoder,
         open_keras_runner(vae, Component.DECODER) as decoder,
     ):
-        posterior = run_batched(encoder, images)
-        return _Reference(
-            images=images,
-            posterior=posterior,
-            prior=prior,
-            decoded_posterior=run_batched(decoder, posterior["z_mean"])["reconstruction"],
-            decoded_prior=run_batched(decoder, prior)["reconstruction"],
-            epsilon=epsilon,
-            elbo=_elbo(posterior, decoder, images, epsilon),
+        return make_reference(
+            partial(run_batched, encoder),
+            partial(run_batched, decoder),
+            images,
+            latent_dim=vae.latent_dim,
+            seed=seed,
         )
 
 
@@ -149,7 +96,7 @@ def measure_quality(
     Raises:
         VaeEdgeError: a bundle or the model cannot be used.
     """
-    expected = _reference(load_keras_vae(reference), images, seed)
+    expected = keras_reference(load_keras_vae(reference), images, seed=seed)
     rows = []
     for path in bundles:
         bundle = Bundle.open(path)
@@ -174,17 +121,13 @@ def _row(
     precision: Precision,
     encoder: Runner,
     decoder: Runner,
-    expected: _Reference,
+    expected: Reference,
 ) -> QualityRow:
+    decode = partial(run_batched, decoder)
     posterior = run_batched(encoder, expected.images)
-    errors = {name: np.abs(posterior[name] - expected.posterior[name]) for name in posterior}
-    on_posterior = run_batched(decoder, expected.posterior["z_mean"])["reconstruction"]
-    on_prior = run_batched(decoder, expected.prior)["reconstruction"]
-    largest = max(
-        float(np.abs(on_posterior - expected.decoded_posterior).max()),
-        float(np.abs(on_prior - expected.decoded_prior).max()),
-    )
-    elbo = _elbo(posterior, decoder, expected.images, expected.epsilon)
+    of_encoder = encoder_errors(expected, posterior)
+    of_decoder = decoder_errors(expected, decode)
+    elbo = pair_elbo(expected, posterior, decode)
     calibration = bundle.manifest.calibration
     return QualityRow(
         bundle=str(bundle.path),
@@ -192,15 +135,19 @@ def _row(
         format=format,
         precision=precision,
         images=len(expected.images),
-        z_mean_max=float(errors["z_mean"].max()),
-        z_mean_mean=float(errors["z_mean"].mean(dtype=np.float64)),
-        z_log_var_max=float(errors["z_log_var"].max()),
-        z_log_var_mean=float(errors["z_log_var"].mean(dtype=np.float64)),
-        posterior_psnr_db=psnr_db(expected.decoded_posterior, on_posterior),
-        prior_psnr_db=psnr_db(expected.decoded_prior, on_prior),
-        decoder_max=largest,
+        z_mean_max=of_encoder.z_mean_max,
+        z_mean_mean=of_encoder.z_mean_mean,
+        z_log_var_max=of_encoder.z_log_var_max,
+        z_log_var_mean=of_encoder.z_log_var_mean,
+        posterior_psnr_db=of_decoder.posterior_psnr_db,
+        prior_psnr_db=of_decoder.prior_psnr_db,
+        decoder_max=of_decoder.max_error,
         elbo_change=elbo.elbo - expected.elbo.elbo,
     )
+
+
+def _decibels(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.1f}"
 
 
 def _markdown(rows: Sequence[QualityRow]) -> str:
@@ -218,7 +165,7 @@ def _markdown(rows: Sequence[QualityRow]) -> str:
         f"| {Path(row.bundle).name} | {row.format} {row.precision} | "
         f"{row.z_mean_max:.3f} / {row.z_mean_mean:.4f} | "
         f"{row.z_log_var_max:.3f} / {row.z_log_var_mean:.4f} | "
-        f"{row.posterior_psnr_db:.1f} / {row.prior_psnr_db:.1f} dB | "
+        f"{_decibels(row.posterior_psnr_db)} / {_decibels(row.prior_psnr_db)} dB | "
         f"{row.decoder_max:.3f} | {row.elbo_change:+.3f} |"
         for row in rows
     ]
