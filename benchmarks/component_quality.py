@@ -113,12 +113,14 @@ class Reference:
         return elbo_of(self.images, self.decoded_sample, **self.posterior)
 
     def first(self, count: int) -> Reference:
-        """Give the same for the first images only, for a candidate that is too slow for all."""
+        """Give the same for the first images and prior samples, for what is too slow for all."""
         return replace(
             self,
             images=self.images[:count],
             posterior={name: values[:count] for name, values in self.posterior.items()},
             epsilon=self.epsilon[:count],
+            prior=self.prior[:count],
+            decoded_prior=self.decoded_prior[:count],
             decoded_posterior=self.decoded_posterior[:count],
             decoded_sample=self.decoded_sample[:count],
         )
