@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,20 @@ from benchmarks.bare import Call, FloatOutputs, output_order
 from vae_edge.terms import COMPONENT_INPUT, Component, FloatArray
 
 __all__ = ["Mnn", "OpenVino"]
+
+
+@contextlib.contextmanager
+def _nothing_on_stdout() -> Iterator[None]:
+    """Keep what C++ prints there out of our results."""
+    sys.stdout.flush()
+    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)
 
 
 class OpenVino(FloatOutputs):
@@ -42,7 +59,8 @@ class Mnn(FloatOutputs):
     """A converted file in MNN, on the CPU."""
 
     def __init__(self, path: Path, component: Component, shape: tuple[int, ...]) -> None:
-        mnn = importlib.import_module("MNN")
+        with _nothing_on_stdout():
+            mnn = importlib.import_module("MNN")
         nn, self._expr = importlib.import_module("MNN.nn"), importlib.import_module("MNN.expr")
         super().__init__(f"MNN {mnn.version()}")
         session = mnn.Interpreter(str(path))

@@ -8,13 +8,13 @@ same rows.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.contestants import Engine
 from benchmarks.stock_job import Build, StockJob, StockTool
@@ -86,7 +86,8 @@ class _Reader:
 
 def ai_edge_quantizer(job: StockJob, path: Path, *, recipe: str) -> None:
     """ai-edge-quantizer's recipe of that name, on the TensorFlow converter's float32 file."""
-    quantizer_module = _optional("ai_edge_quantizer.quantizer", "ai-edge-quantizer")
+    _need("ai_edge_quantizer", "ai-edge-quantizer")
+    quantizer_module = importlib.import_module("ai_edge_quantizer.quantizer")
     recipes = importlib.import_module("ai_edge_quantizer.recipe")
     litert = importlib.import_module("ai_edge_litert.interpreter")
     content = job.float32(Format.TFLITE).read_bytes()
@@ -102,13 +103,13 @@ def ai_edge_quantizer(job: StockJob, path: Path, *, recipe: str) -> None:
 
 def openvino_runtime(job: StockJob, path: Path) -> None:
     """OpenVINO reads ONNX itself: tf2onnx's file."""
-    _optional("openvino", "openvino")
+    _need("openvino", "openvino")
     shutil.copyfile(job.float32(Format.ONNX), path)
 
 
 def mnn_converter(job: StockJob, path: Path) -> None:
     """MNN's converter, on tf2onnx's file."""
-    _optional("MNN", "MNN")
+    _need("MNN", "MNN")
     options = ["-f", "ONNX", "--modelFile", str(job.float32(Format.ONNX)), "--MNNModel", str(path)]
     # In a process of its own: it prints from C++, and exits where it fails.
     done = subprocess.run(  # noqa: S603  our own interpreter and paths
@@ -122,11 +123,9 @@ def mnn_converter(job: StockJob, path: Path) -> None:
         raise ExportError((done.stderr or done.stdout).strip() or "MNN's converter wrote nothing")
 
 
-def _optional(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise RuntimeMissingError(f"not installed: pip install {package} ({error})") from error
+def _need(module: str, package: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise RuntimeMissingError(f"not installed: pip install {package}")
 
 
 def _tflite(tool: str, precision: Precision, suffix: str, build: Build) -> StockTool:
