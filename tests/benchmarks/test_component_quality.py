@@ -97,3 +97,10 @@ def test_what_is_not_finite_is_an_error(reference: Reference) -> None:
         decoder_errors(
             reference, lambda z: {"reconstruction": decode(z)["reconstruction"] * math.nan}
         )
+
+
+def test_z_is_sampled_with_the_posteriors_own_spread(reference: Reference) -> None:
+    # Kingma and Welling: z = z_mean + sigma * epsilon, sigma the root of exp(z_log_var).
+    sigma = np.sqrt(np.exp(reference.posterior["z_log_var"]))
+    z = reference.posterior["z_mean"] + sigma * reference.epsilon
+    np.testing.assert_allclose(reference.decoded_sample, decode(z)["reconstruction"], rtol=1e-5)
