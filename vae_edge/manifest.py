@@ -2,6 +2,8 @@
 
 `schema_version` history:
     1  first version.
+    2  lowering: the target, and what each pass did to which layer; the operators that compute in
+       float.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 
 from vae_edge import codec
 from vae_edge.errors import ArtifactError, BundleError
-from vae_edge.terms import Component, Format, Precision, TensorSpec
+from vae_edge.terms import Component, Format, Precision, Target, TensorSpec
 
 __all__ = [
     "MANIFEST_NAME",
     "SCHEMA_VERSION",
+    "AppliedPass",
     "ArtifactRecord",
     "CalibrationRecord",
     "GoldenRecord",
@@ -35,7 +38,7 @@ __all__ = [
     "write_manifest",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # One plain file name: no directory, nothing hidden, nothing a shell or a file system reinterprets.
@@ -91,19 +94,37 @@ class QuantizationRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefusedPass:
-    """A lowering pass that did not apply, and why."""
+class AppliedPass:
+    """A lowering pass, and the layers that it rewrote."""
 
     name: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedPass:
+    """A lowering pass that left a layer of its pattern alone, and why."""
+
+    name: str
+    layer: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoweringRecord:
-    """The exact rewrites that this artifact went through."""
+    """The exact rewrites that this artifact went through.
 
-    applied: tuple[str, ...]
+    Attributes:
+        target: the processors that they were chosen for; None where none took place.
+        applied: in their order.
+        refused: layers that passes looked at and left alone.
+        note: what chose them, or why there are none.
+    """
+
+    target: Target | None
+    applied: tuple[AppliedPass, ...]
     refused: tuple[RefusedPass, ...]
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +196,7 @@ class ArtifactRecord:
     """One file: a component in a format at a precision.
 
     `operators` counts the operators of its graph by name, so that a device without a parser can
-    list them.
+    list them; `float_operators` those of them that compute in float.
     """
 
     file: str
@@ -190,6 +211,7 @@ class ArtifactRecord:
     outputs: tuple[TensorSpec, ...]
     oldest_runtime: RuntimeRequirement
     operators: Mapping[str, int]
+    float_operators: Mapping[str, int]
     parity: ParityRecord | None
     latency: LatencyRecord | None
 

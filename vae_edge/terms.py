@@ -19,6 +19,7 @@ __all__ = [
     "FloatArray",
     "Format",
     "Precision",
+    "Target",
     "TensorSpec",
 ]
 
@@ -58,6 +59,18 @@ class Precision(_Term):
     DYNAMIC = "dynamic"
     INT8 = "int8"
     INT16X8 = "int16x8"
+
+
+class Target(_Term):
+    """The processors that an artifact's graph was chosen for.
+
+    Which form of a layer is fastest differs between them (docs/performance.md); every form runs,
+    and computes the same, everywhere.
+    """
+
+    ANY = "any"
+    X86 = "x86"
+    ARM64 = "arm64"
 
 
 COMPONENT_INPUT: Mapping[Component, str] = MappingProxyType(

@@ -1,0 +1,467 @@
+"""Writing a graph as an ONNX model, operator by operator.
+
+The standard converter starts from TensorFlow's operators and the standard quantizer wraps each of them
+in QuantizeLinear and DequantizeLinear; an artifact whose integer operators are to be used as such has to
+state them. Convolutions have their channels first here, as ONNX defines them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import singledispatchmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.graph import (
+    Activate,
+    Activation,
+    Affine,
+    Binary,
+    BinaryKind,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Layout,
+    Node,
+    Pad,
+    Reshape,
+    Shape,
+    Slice,
+    SumShifted,
+    Transpose,
+)
+from exporters.quantization.plan import (
+    QuantizationPlan,
+    QuantizedWeights,
+    Range,
+    WeightMode,
+)
+from vae_edge.errors import ExportError
+from vae_edge.terms import FloatArray
+
+__all__ = ["OPSET", "unwritable", "write_onnx"]
+
+# Col2Im came with opset 18, which ONNX Runtime reads since 1.14.
+OPSET = 18
+_IR_VERSION = 8
+_WRITABLE = (
+    Activate, Affine, Binary, Concat, Conv, Dense, Pad, Reshape, Slice, SumShifted, Transpose,
+)
+# A float32 below this many elements (biases, shapes) is not worth a Cast.
+_MIN_ELEMENTS = 64
+
+
+def unwritable(graph: Graph) -> str | None:
+    """Say why a graph cannot be written here, or None where it can."""
+    for node in graph.nodes:
+        if not isinstance(node.op, _WRITABLE):
+            kind = getattr(node.op, "kind", type(node.op).__name__)
+            return f"{node.name} ({kind}) has no direct form"
+        if isinstance(node.op, Conv) and node.op.layout is not Layout.CHANNELS_FIRST:
+            return f"{node.name} has its channels last"
+    return None
+
+
+def write_onnx(graph: Graph, plan: QuantizationPlan, batch: int | None) -> Any:
+    """Write a graph that `unwritable` has no objection to.
+
+    Args:
+        graph: lowered.
+        plan: what computes in integers.
+        batch: rows per inference; None for any number.
+
+    Returns:
+        ModelProto, checked, with inputs and outputs by their names.
+    """
+    return _Writer(graph, plan, batch).write()
+
+
+class _Writer:
+    def __init__(self, graph: Graph, plan: QuantizationPlan, batch: int | None) -> None:
+        self._onnx: Any = importlib.import_module("onnx")
+        self._graph, self._plan, self._batch = graph, plan, batch
+        self._nodes: list[Any] = []
+        self._weights: dict[str, Any] = {}
+        self._by_content: dict[tuple[bytes, str, Shape], str] = {}
+        self._real: dict[str, str] = {}
+        self._stored: dict[str, str] = {}
+        self._count = 0
+        # Maps of a SumShifted, one per row.
+        self._maps: dict[str, str] = {}
+        # Maps of a SumShifted that are still to be scaled: the value, and the scale of all of it.
+        self._unscaled: dict[str, tuple[str, float]] = {}
+
+    def write(self) -> Any:
+        graph, helper = self._graph, self._onnx.helper
+        io = self._stored if self._plan.integer_io else self._real
+        io[graph.input] = graph.input
+        for node in graph.nodes:
+            self._write(node.op, node)
+        kind = self._onnx.TensorProto.UINT8 if self._plan.integer_io else 1
+        for name, tensor in graph.outputs.items():
+            read = self._as_integer if self._plan.integer_io else self._as_real
+            self._leave(name, read(tensor))
+        axis = "batch" if self._batch is None else self._batch
+        inputs = [helper.make_tensor_value_info(graph.input, kind, [axis, *graph.input_shape])]
+        outputs = [
+            helper.make_tensor_value_info(name, kind, [axis, *graph.shapes[tensor]])
+            for name, tensor in graph.outputs.items()
+        ]
+        proto = helper.make_graph(
+            self._nodes, "vae-edge", inputs, outputs, initializer=list(self._weights.values())
+        )
+        model = helper.make_model(
+            proto,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="vae-edge",
+            ir_version=_IR_VERSION,
+        )
+        if self._plan.integer_io:
+            self._note_io(model)
+        self._onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _note_io(self, model: Any) -> None:
+        """ONNX has no field for the scale of an input or output; runners read it here."""
+        tensors = {self._graph.input: self._graph.input, **self._graph.outputs}
+        for name, tensor in tensors.items():
+            range_ = self._plan.ranges[tensor]
+            entry = model.metadata_props.add()
+            entry.key = f"vae_edge.quantization.{name}"
+            entry.value = f"{range_.scale!r} {range_.zero_point}"
+
+    def _leave(self, name: str, tensor: str) -> None:
+        """Give a tensor the name of an output."""
+        if tensor != name:
+            self._nodes.append(
+                self._onnx.helper.make_node("Identity", [tensor], [name], name=f"{name}/named")
+            )
+
+    # Tensors
+
+    def _fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}:{self._count}"
+
+    def _constant(self, stem: str, values: npt.NDArray[Any]) -> str:
+        values = np.asarray(values)
+        content = np.ascontiguousarray(values).tobytes()
+        key = (content, str(values.dtype), values.shape)
+        if key not in self._by_content:
+            name = self._fresh(stem)
+            self._by_content[key] = name
+            self._weights[name] = self._onnx.numpy_helper.from_array(
+                np.ascontiguousarray(values).reshape(values.shape), name
+            )
+        return self._by_content[key]
+
+    def _integers(self, stem: str, values: Sequence[int]) -> str:
+        return self._constant(stem, np.asarray(values, np.int64))
+
+    def _add(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
+        output = output or self._fresh(kind.lower())
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                kind, list(inputs), [output], name=self._fresh(kind), **attributes
+            )
+        )
+        return output
+
+    def _scale(self, range_: Range) -> list[str]:
+        return [
+            self._constant("scale", np.float32(range_.scale)),
+            self._constant("zero_point", np.uint8(range_.zero_point)),
+        ]
+
+    def _as_real(self, tensor: str) -> str:
+        if tensor not in self._real:
+            parameters = self._scale(self._plan.ranges[tensor])
+            self._real[tensor] = self._add("DequantizeLinear", [self._stored[tensor], *parameters])
+        return self._real[tensor]
+
+    def _as_integer(self, tensor: str) -> str:
+        if tensor not in self._stored:
+            parameters = self._scale(self._plan.ranges[tensor])
+            self._stored[tensor] = self._add("QuantizeLinear", [self._real[tensor], *parameters])
+        return self._stored[tensor]
+
+    def _inputs(self, node: Node) -> list[str]:
+        read = self._as_integer if node.output in self._plan.integer else self._as_real
+        return [read(name) for name in node.inputs]
+
+    def _make(self, node: Node, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
+        made = self._add(kind, inputs, **attributes)
+        (self._stored if node.output in self._plan.integer else self._real)[node.output] = made
+
+    def _float_weights(self, stem: str, values: FloatArray, node: Node) -> str:
+        """Weights of an operator that computes in float, stored as the plan says."""
+        mode = self._plan.weight_mode(node.output)
+        if mode is WeightMode.FLOAT32 or values.size < _MIN_ELEMENTS:
+            return self._constant(stem, values)
+        # ONNX Runtime computes what has constants only once, when the model loads: small on disk,
+        # float32 from then on.
+        if mode is WeightMode.FLOAT16:
+            limit = np.finfo(np.float16).max
+            narrow = self._constant(stem, np.clip(values, -limit, limit).astype(np.float16))
+            return self._add("Cast", [narrow], to=self._onnx.TensorProto.FLOAT)
+        raise ExportError(f"{node.name}: weights of a float operator cannot be stored as {mode}.")
+
+    def _stored_as_int8(
+        self, stem: str, weights: QuantizedWeights, laid_out: npt.NDArray[np.int8], scales: FloatArray
+    ) -> str:
+        whole = self._constant(stem, laid_out)
+        widened = self._add("Cast", [whole], to=self._onnx.TensorProto.FLOAT)
+        return self._add("Mul", [widened, self._constant(f"{stem}/scales", scales)])
+
+    # Operators
+
+    @singledispatchmethod
+    def _write(self, op: Any, node: Node) -> None:
+        raise ExportError(f"{node.name}: {type(op).__name__} has no direct ONNX form.")
+
+    @_write.register
+    def _write_conv(self, op: Conv, node: Node) -> None:
+        (top, bottom), (left, right) = op.pads
+        attributes = {
+            "kernel_shape": list(op.kernel.shape[:2]),
+            "strides": list(op.strides),
+            "dilations": list(op.dilations),
+            "pads": [top, left, bottom, right],
+            "group": op.groups,
+        }
+        inputs = self._inputs(node)
+        if node.output in self._plan.integer:
+            self._integer_conv(op, node, inputs, attributes)
+            return
+        if self._plan.weight_mode(node.output) is WeightMode.INT8:
+            weights = self._plan.int8_weights(node.output, op.kernel)
+            kernel = self._stored_as_int8(
+                f"{node.output}/kernel",
+                weights,
+                weights.stored.transpose(3, 2, 0, 1),
+                weights.scales.reshape(-1, 1, 1, 1),
+            )
+        else:
+            kernel = self._float_weights(
+                f"{node.output}/kernel", op.kernel.transpose(3, 2, 0, 1), node
+            )
+        total = self._add(
+            "Conv", [*inputs, kernel, self._constant(f"{node.output}/bias", op.bias)], **attributes
+        )
+        self._real[node.output] = self._clamped(total, op.activation)
+
+    def _integer_conv(
+        self, op: Conv, node: Node, inputs: list[str], attributes: dict[str, Any]
+    ) -> None:
+        weights = self._plan.int8_weights(node.output, op.kernel)
+        source, target = self._plan.ranges[node.inputs[0]], self._plan.ranges[node.output]
+        kernel = [
+            self._constant(f"{node.output}/kernel", weights.stored.transpose(3, 2, 0, 1)),
+            self._constant(f"{node.output}/scales", weights.scales),
+            self._constant("zeros", np.zeros(len(weights.scales), np.int8)),
+        ]
+        # The runtime has no clamp here: what lies outside the range saturates, so a rectified
+        # output needs a range that ends where the activation does.
+        bias = np.rint(op.bias / (weights.scales.astype(np.float64) * source.scale))
+        self._make(
+            node,
+            "QLinearConv",
+            [
+                *inputs, *self._scale(source), *kernel, *self._scale(target),
+                self._constant(f"{node.output}/bias", bias.astype(np.int32)),
+            ],
+            **attributes,
+        )
+
+    def _clamped(self, value: str, activation: Activation | None) -> str:
+        if activation is None:
+            return value
+        if activation is Activation.RELU:
+            return self._add("Relu", [value])
+        bounds = [self._constant("bound", np.float32(bound)) for bound in (0, 6)]
+        return self._add("Clip", [value, *bounds])
+
+    @_write.register
+    def _write_dense(self, op: Dense, node: Node) -> None:
+        bias = self._constant(f"{node.output}/bias", op.bias)
+        if node.output in self._plan.integer_input:
+            self._integer_product(op, node, bias)
+            return
+        (source,) = self._inputs(node)
+        if self._plan.weight_mode(node.output) is WeightMode.INT8:
+            total = self._add("Add", [self._dynamic_product(op, node, source), bias])
+            self._real[node.output] = self._clamped(total, op.activation)
+            return
+        kernel = self._float_weights(f"{node.output}/kernel", op.kernel, node)
+        if self._sums(node) and self._batch == 1:
+            # The sum wants every map as a row: the same product, transposed.
+            rows = self._integers("shape", [-1, op.kernel.shape[0]])
+            source = self._add("Reshape", [source, rows])
+            column = self._constant(f"{node.output}/bias", op.bias.reshape(-1, 1))
+            self._maps[node.output] = self._add(
+                "Gemm", [kernel, source, column], transA=1, transB=1
+            )
+            return
+        self._real[node.output] = self._product(op, node, source, kernel, bias)
+
+    def _sums(self, node: Node) -> bool:
+        """Whether a dense layer makes maps for a SumShifted and nothing else."""
+        user = self._graph.only_user(node.output)
+        return user is not None and isinstance(user.op, SumShifted)
+
+    def _product(self, op: Dense, node: Node, source: str, kernel: str, bias: str) -> str:
+        """Gemm, which is defined for matrices: every position of every image is a row."""
+        shape = self._graph.shapes[node.output]
+        if len(shape) > 1:
+            rows = self._integers("shape", [-1, op.kernel.shape[0]])
+            source = self._add("Reshape", [source, rows])
+        total = self._clamped(self._add("Gemm", [source, kernel, bias]), op.activation)
+        if len(shape) > 1:
+            batch = -1 if self._batch is None else self._batch
+            total = self._add("Reshape", [total, self._integers("shape", [batch, *shape])])
+        return total
+
+    def _integer_product(self, op: Dense, node: Node, bias: str) -> None:
+        """Integers in, float out: the sum is scaled once, and no output range is needed."""
+        range_ = self._plan.ranges[node.inputs[0]]
+        weights = self._plan.int8_weights(node.output, op.kernel)
+        product = self._add(
+            "MatMulInteger",
+            [
+                self._as_integer(node.inputs[0]),
+                self._constant(f"{node.output}/kernel", weights.stored),
+                self._constant("zero_point", np.uint8(range_.zero_point)),
+            ],
+        )
+        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
+        scales = np.asarray(weights.scales * np.float32(range_.scale), np.float32)
+        if self._sums(node) and len(scales) == 1 and not np.any(op.bias):
+            # Sums of integers below 2^24 are exact in float32, and one scale fits all of them.
+            self._unscaled[node.output] = real, float(scales[0])
+            return
+        scaled = self._add("Mul", [real, self._constant(f"{node.output}/scales", scales)])
+        self._real[node.output] = self._clamped(self._add("Add", [scaled, bias]), op.activation)
+
+    def _dynamic_product(self, op: Dense, node: Node, source: str) -> str:
+        """Values quantized as they come, by their own range."""
+        weights = self._plan.int8_weights(node.output, op.kernel)
+        stored, scale, zero = (self._fresh("dynamic") for _ in range(3))
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                "DynamicQuantizeLinear", [source], [stored, scale, zero],
+                name=self._fresh("DynamicQuantizeLinear"),
+            )
+        )
+        product = self._add(
+            "MatMulInteger",
+            [stored, self._constant(f"{node.output}/kernel", weights.stored), zero],
+        )
+        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
+        scales = self._add(
+            "Mul", [scale, self._constant(f"{node.output}/scales", weights.scales)]
+        )
+        return self._add("Mul", [real, scales])
+
+    @_write.register
+    def _write_sum_shifted(self, op: SumShifted, node: Node) -> None:
+        maps = node.inputs[0]
+        batch = -1 if self._batch is None else self._batch
+        height, width, count = self._graph.shapes[maps]
+        scale = 1.0
+        if maps in self._maps:
+            shape = self._integers("shape", [batch, count, height * width])
+            columns = self._add("Reshape", [self._maps[maps], shape])
+        else:
+            unscaled = self._unscaled.get(maps)
+            value, scale = unscaled or (self._as_real(maps), 1.0)
+            shape = self._integers("shape", [batch, height * width, count])
+            columns = self._add("Transpose", [self._add("Reshape", [value, shape])], perm=[0, 2, 1])
+        # Col2Im adds into the image where we read from it: its padding is counted from the other
+        # end of the kernel, pad' = taps - 1 - pad.
+        pads = [
+            n - 1 - pair[end] for end in (0, 1) for n, pair in zip(op.taps, op.pads, strict=True)
+        ]
+        out_height, out_width, channels = self._graph.shapes[node.output]
+        total = self._add(
+            "Col2Im",
+            [
+                columns,
+                self._integers("image", [out_height, out_width]),
+                self._integers("block", op.taps),
+            ],
+            pads=pads,
+        )
+        if scale != 1.0:
+            total = self._add("Mul", [total, self._constant("scale", np.float32(scale))])
+        if np.any(op.bias):
+            bias = self._constant(f"{node.output}/bias", op.bias.reshape(-1, 1, 1))
+            total = self._add("Add", [total, bias])
+        if channels == 1:
+            image = [batch, out_height, out_width, 1]
+            self._make(node, "Reshape", [total, self._integers("shape", image)])
+        else:
+            self._make(node, "Transpose", [total], perm=[0, 2, 3, 1])
+
+    @_write.register
+    def _write_activate(self, op: Activate, node: Node) -> None:
+        inputs = self._inputs(node)
+        if op.activation in (Activation.RELU, Activation.RELU6):
+            self._real[node.output] = self._clamped(inputs[0], op.activation)
+        elif op.activation is Activation.SILU:
+            self._make(node, "Mul", [inputs[0], self._add("Sigmoid", inputs)])
+        elif op.activation in (Activation.LEAKY_RELU, Activation.ELU):
+            name = "LeakyRelu" if op.activation is Activation.LEAKY_RELU else "Elu"
+            self._make(node, name, inputs, alpha=op.alpha)
+        else:
+            name = "Tanh" if op.activation is Activation.TANH else "Sigmoid"
+            self._make(node, name, inputs)
+
+    @_write.register
+    def _write_affine(self, op: Affine, node: Node) -> None:
+        scale = self._constant(f"{node.output}/scale", op.scale)
+        scaled = self._add("Mul", [*self._inputs(node), scale])
+        self._make(node, "Add", [scaled, self._constant(f"{node.output}/offset", op.offset)])
+
+    @_write.register
+    def _write_binary(self, op: Binary, node: Node) -> None:
+        self._make(node, "Add" if op.kind is BinaryKind.ADD else "Mul", self._inputs(node))
+
+    @_write.register
+    def _write_reshape(self, op: Reshape, node: Node) -> None:
+        batch = -1 if self._batch is None else self._batch
+        shape = self._integers("shape", [batch, *op.to])
+        self._make(node, "Reshape", [*self._inputs(node), shape])
+
+    @_write.register
+    def _write_transpose(self, op: Transpose, node: Node) -> None:
+        order = [0, *(axis + 1 for axis in op.order)]
+        self._make(node, "Transpose", self._inputs(node), perm=order)
+
+    @_write.register
+    def _write_concat(self, op: Concat, node: Node) -> None:
+        self._make(node, "Concat", self._inputs(node), axis=op.axis + 1)
+
+    @_write.register
+    def _write_pad(self, op: Pad, node: Node) -> None:
+        ends = [pair[end] for end in (0, 1) for pair in ((0, 0), *op.pads)]
+        inputs = [*self._inputs(node), self._integers("pads", ends)]
+        if node.output in self._plan.integer:
+            zero = self._plan.ranges[node.output].zero_point
+            inputs.append(self._constant("zero", np.uint8(zero)))
+        self._make(node, "Pad", inputs)
+
+    @_write.register
+    def _write_slice(self, op: Slice, node: Node) -> None:
+        ends = [start + size for start, size in zip(op.starts, op.sizes, strict=True)]
+        axes = range(1, len(op.starts) + 1)
+        inputs = [
+            *self._inputs(node),
+            self._integers("starts", op.starts),
+            self._integers("ends", ends),
+            self._integers("axes", list(axes)),
+        ]
+        self._make(node, "Slice", inputs)

@@ -1,0 +1,1 @@
+"""How a graph is quantized: ranges, weights, and what stays in float."""

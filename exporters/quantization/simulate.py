@@ -1,0 +1,145 @@
+"""What a graph computes once it is quantized, in float arithmetic.
+
+Integer kernels differ from this in the rounding of their accumulators alone, which is a step of the
+output at most; it is what ranges are searched with, and what tells which layer costs how much.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from exporters.graph import Conv, Dense, Graph, Node
+from exporters.quantization.plan import QuantizationPlan, Range, WeightMode
+from exporters.tf_graph import compute
+from vae_edge.terms import FloatArray
+
+__all__ = ["Simulation", "observe_ranges", "run_graph", "with_stored_weights"]
+
+_BATCH = 64
+
+
+def run_graph(graph: Graph, rows: FloatArray) -> dict[str, FloatArray]:
+    """Compute a graph's outputs for any number of rows."""
+    return Simulation(graph, QuantizationPlan()).run(rows, {})
+
+
+def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Give the smallest and largest value of every tensor, per channel (the last axis)."""
+    tf: Any = importlib.import_module("tensorflow")
+    names: list[str] = []
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def extremes(batch: Any) -> list[tuple[Any, Any]]:
+        seen: list[tuple[Any, Any]] = []
+        names.clear()
+
+        def look(name: str, value: Any) -> Any:
+            axes = list(range(len(value.shape) - 1))
+            names.append(name)
+            seen.append((tf.reduce_min(value, axes), tf.reduce_max(value, axes)))
+            return value
+
+        compute(graph, batch, look)
+        return seen
+
+    lows: dict[str, FloatArray] = {}
+    highs: dict[str, FloatArray] = {}
+    for start in range(0, len(rows), _BATCH):
+        for name, (low, high) in zip(
+            names, extremes(tf.constant(rows[start : start + _BATCH])), strict=False
+        ) if start else _first(extremes, names, tf.constant(rows[:_BATCH])):
+            low, high = low.numpy(), high.numpy()
+            lows[name] = np.minimum(lows.get(name, low), low)
+            highs[name] = np.maximum(highs.get(name, high), high)
+    return {name: (lows[name], highs[name]) for name in lows}
+
+
+def _first(function: Callable[[Any], list[Any]], names: list[str], batch: Any) -> Any:
+    # The names are known once the function has been traced.
+    values = function(batch)
+    return zip(names, values, strict=True)
+
+
+def with_stored_weights(graph: Graph, plan: QuantizationPlan) -> Graph:
+    """Give the graph with the weights that it computes with once they are stored."""
+    nodes = []
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, (Conv, Dense)) and _stores_int8(node, plan):
+            kernel = plan.int8_weights(node.output, op.kernel).real()
+            node = replace(node, op=replace(op, kernel=kernel))
+        nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
+def _stores_int8(node: Node, plan: QuantizationPlan) -> bool:
+    return (
+        node.output in plan.integer
+        or node.output in plan.integer_input
+        or plan.weight_mode(node.output) is WeightMode.INT8
+    )
+
+
+class Simulation:
+    """A quantized graph that can be run with one set of ranges after another."""
+
+    def __init__(
+        self, graph: Graph, plan: QuantizationPlan, *, also: Graph | None = None
+    ) -> None:
+        """Compile it: ranges are inputs of the compiled function, so that a search does not
+        compile it again.
+
+        Args:
+            graph: what to compute.
+            plan: how.
+            also: the whole of which the graph is a part; its operators too say which tensors are
+                integers.
+        """
+        self._tf: Any = importlib.import_module("tensorflow")
+        self._graph = with_stored_weights(graph, plan)
+        self._rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
+        self._function: Any = self._tf.function(self._compute, reduce_retracing=True)
+
+    def run(self, rows: FloatArray, ranges: Mapping[str, Range]) -> dict[str, FloatArray]:
+        """Compute all rows.
+
+        Args:
+            rows: float32 (count, *input_shape).
+            ranges: of every tensor that the plan computes in integers.
+        """
+        tf = self._tf
+        steps = np.array(
+            [(ranges[name].scale, ranges[name].zero_point) for name in self._rounded], np.float32
+        ).reshape(-1, 2)
+        parts = [
+            self._function(tf.constant(rows[start : start + _BATCH]), tf.constant(steps))
+            for start in range(0, len(rows), _BATCH)
+        ]
+        return {
+            name: np.concatenate([part[name].numpy() for part in parts])
+            for name in self._graph.outputs
+        }
+
+    def _compute(self, rows: Any, steps: Any) -> dict[str, Any]:
+        tf = self._tf
+        index = {name: i for i, name in enumerate(self._rounded)}
+
+        def round_(name: str, value: Any) -> Any:
+            if name not in index:
+                return value
+            scale, zero_point = steps[index[name], 0], steps[index[name], 1]
+            stored = tf.clip_by_value(tf.round(value / scale) + zero_point, 0.0, 255.0)
+            return (stored - zero_point) * scale
+
+        return compute(self._graph, rows, round_)
+
+
+def _integer_tensors(graph: Graph, plan: QuantizationPlan) -> set[str]:
+    reading = plan.integer | plan.integer_input
+    tensors = {name for node in graph.nodes if node.output in reading for name in node.inputs}
+    return tensors | {node.output for node in graph.nodes if node.output in plan.integer}

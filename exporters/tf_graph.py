@@ -1,0 +1,199 @@
+"""Computing a graph in TensorFlow: for calibration, for comparison, and for TensorFlow's converter."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from exporters.graph import (
+    Activate,
+    Activation,
+    Affine,
+    Binary,
+    BinaryKind,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Graph,
+    KerasLayer,
+    Layout,
+    Pad,
+    Reshape,
+    Slice,
+    SumShifted,
+    Transpose,
+)
+
+__all__ = ["Observer", "compute"]
+
+Observer = Callable[[str, Any], Any]
+
+
+def compute(graph: Graph, rows: Any, observe: Observer | None = None) -> dict[str, Any]:
+    """Compute a component's outputs from a batch of its input.
+
+    Works on eager tensors and inside a `tf.function`.
+
+    Args:
+        graph: any graph, lowered or not.
+        rows: float32 tensor, (batch, *input_shape).
+        observe: called with the name and value of every tensor as it is made, the input first; what
+            it returns takes the tensor's place. Quantization looks at and rounds values so.
+
+    Returns:
+        Tensors by output name, (batch, ...).
+    """
+    watch = observe or (lambda name, value: value)
+    tensors = {graph.input: watch(graph.input, rows)}
+    for node in graph.nodes:
+        value = _compute(node.op, *(tensors[name] for name in node.inputs))
+        tensors[node.output] = watch(node.output, value)
+    return {name: tensors[tensor] for name, tensor in graph.outputs.items()}
+
+
+def _tf() -> Any:
+    return importlib.import_module("tensorflow")
+
+
+@singledispatch
+def _compute(op: object, *values: Any) -> Any:  # noqa: ARG001
+    raise NotImplementedError(type(op).__name__)
+
+
+@_compute.register
+def _conv(op: Conv, x: Any) -> Any:
+    tf = _tf()
+    first = op.layout is Layout.CHANNELS_FIRST
+    x = tf.transpose(x, (0, 2, 3, 1)) if first else x
+    x = _padded(x, (*op.pads, (0, 0)))
+    channels = x.shape[-1]
+    if op.groups == channels and op.groups > 1:
+        kernel = op.kernel.reshape(*op.kernel.shape[:2], channels, -1)
+        strides = (1, *op.strides, 1)
+        if op.strides[0] == op.strides[1]:
+            y = tf.nn.depthwise_conv2d(x, kernel, strides, "VALID", dilations=op.dilations)
+        else:
+            # TensorFlow has no depthwise kernel for unequal strides.
+            y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=op.dilations)
+            y = y[:, :: op.strides[0], :: op.strides[1]]
+    else:
+        y = tf.nn.conv2d(x, op.kernel, op.strides, "VALID", dilations=op.dilations)
+    y = _activated(y + op.bias, op.activation)
+    return tf.transpose(y, (0, 3, 1, 2)) if first else y
+
+
+@_compute.register
+def _conv_transpose(op: ConvTranspose, x: Any) -> Any:
+    tf = _tf()
+    after = tuple(
+        (n - 1) * stride + taps - before - out
+        for n, stride, taps, before, out in zip(
+            x.shape[1:3],
+            op.strides,
+            op.kernel.shape[:2],
+            op.pads_before,
+            op.output_size,
+            strict=True,
+        )
+    )
+    # What the products reach in full, then cut or filled up to what was asked for.
+    full = tuple(
+        out + before + max(end, 0)
+        for out, before, end in zip(op.output_size, op.pads_before, after, strict=True)
+    )
+    shape = (tf.shape(x)[0], *full, op.kernel.shape[2])
+    y = tf.nn.conv2d_transpose(x, op.kernel, shape, op.strides, "VALID")
+    top, left = op.pads_before
+    height, width = op.output_size
+    return _activated(y[:, top : top + height, left : left + width] + op.bias, op.activation)
+
+
+@_compute.register
+def _dense(op: Dense, x: Any) -> Any:
+    return _activated(_tf().matmul(x, op.kernel) + op.bias, op.activation)
+
+
+@_compute.register
+def _sum_shifted(op: SumShifted, x: Any) -> Any:
+    height, width = (
+        n + sum(pads) - taps + 1
+        for n, pads, taps in zip(x.shape[1:3], op.pads, op.taps, strict=True)
+    )
+    x = _padded(x, (*op.pads, (0, 0)))
+    taps = list(np.ndindex(*op.taps))[::-1]
+    total = op.bias
+    for index, (ky, kx) in enumerate(taps):
+        maps = x[..., index :: len(taps)]
+        total = total + maps[:, ky : ky + height, kx : kx + width]
+    return total
+
+
+@_compute.register
+def _affine(op: Affine, x: Any) -> Any:
+    return x * op.scale + op.offset
+
+
+@_compute.register
+def _activate(op: Activate, x: Any) -> Any:
+    return _activated(x, op.activation, op.alpha)
+
+
+@_compute.register
+def _binary(op: Binary, x: Any, y: Any) -> Any:
+    return x + y if op.kind is BinaryKind.ADD else x * y
+
+
+@_compute.register
+def _reshape(op: Reshape, x: Any) -> Any:
+    return _tf().reshape(x, (-1, *op.to))
+
+
+@_compute.register
+def _transpose(op: Transpose, x: Any) -> Any:
+    return _tf().transpose(x, (0, *(axis + 1 for axis in op.order)))
+
+
+@_compute.register
+def _concat(op: Concat, *values: Any) -> Any:
+    return _tf().concat(values, op.axis + 1)
+
+
+@_compute.register
+def _pad(op: Pad, x: Any) -> Any:
+    return _padded(x, op.pads)
+
+
+@_compute.register
+def _slice(op: Slice, x: Any) -> Any:
+    box = (slice(a, a + n) for a, n in zip(op.starts, op.sizes, strict=True))
+    return x[(slice(None), *box)]
+
+
+@_compute.register
+def _keras_layer(op: KerasLayer, *values: Any) -> Any:
+    return op.call(*values)
+
+
+def _padded(x: Any, pads: tuple[tuple[int, int], ...]) -> Any:
+    return _tf().pad(x, ((0, 0), *pads)) if any(any(pair) for pair in pads) else x
+
+
+def _activated(x: Any, activation: Activation | None, alpha: float = 0.0) -> Any:
+    tf = _tf()
+    functions: dict[Activation | None, Callable[[Any], Any]] = {
+        None: lambda value: value,
+        Activation.RELU: tf.nn.relu,
+        Activation.RELU6: tf.nn.relu6,
+        Activation.LEAKY_RELU: lambda value: tf.nn.leaky_relu(value, alpha),
+        # TensorFlow's own has a scale of 1.
+        Activation.ELU: lambda value: tf.where(value > 0, value, alpha * tf.math.expm1(value)),
+        Activation.TANH: tf.nn.tanh,
+        Activation.SIGMOID: tf.nn.sigmoid,
+        Activation.SILU: tf.nn.silu,
+    }
+    return functions[activation](x)
