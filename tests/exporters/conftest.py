@@ -1,11 +1,29 @@
-"""A small untrained VAE with every layer of the real one, and data for it."""
+"""A small untrained VAE with every layer of the real one, data for it, and graphs by definition."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+from exporters import graph as ir
+from exporters.graph import Activation
+
+# The same examples every time, and none that is judged by how long it takes.
+settings.register_profile(
+    "exporters",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("exporters")
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +62,165 @@ def tiny_representative():
         return rng.integers(0, 256, (count, 16, 16, 1)).astype(np.float32) / np.float32(255)
 
     return Representative(source="noise", seed=3, calibration=draw(64), golden=draw(16))
+
+
+@pytest.fixture(scope="session")
+def by_definition() -> Callable[[ir.Graph, np.ndarray], dict[str, np.ndarray]]:
+    """Compute a graph from its operators' definitions, in float64 and with numpy alone."""
+
+    def compute(graph: ir.Graph, rows: np.ndarray) -> dict[str, np.ndarray]:
+        tensors = {graph.input: np.asarray(rows, np.float64)}
+        for node in graph.nodes:
+            tensors[node.output] = _defined(node.op, *(tensors[name] for name in node.inputs))
+        return {name: tensors[tensor] for name, tensor in graph.outputs.items()}
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def in_tensorflow() -> Callable[[ir.Graph, np.ndarray], dict[str, np.ndarray]]:
+    """Compute a graph's outputs as the exporters do."""
+    import tensorflow as tf
+
+    from exporters.tf_graph import compute
+
+    def run(graph: ir.Graph, rows: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = compute(graph, tf.constant(rows, tf.float32))
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def chain() -> Callable[..., ir.Graph]:
+    """A graph of operators one after the other: the nodes a, b, ... make tensors of those names."""
+
+    def build(shape: tuple[int, ...], *ops: Any) -> ir.Graph:
+        names = "abcdefghijklmnop"[: len(ops)]
+        nodes = tuple(
+            ir.Node(name=name, op=op, inputs=(source,), output=name)
+            for name, op, source in zip(names, ops, ("x", *names), strict=False)
+        )
+        return ir.Graph(input="x", input_shape=shape, nodes=nodes, outputs={"y": names[-1]})
+
+    return build
+
+
+@singledispatch
+def _defined(op: Any, *values: np.ndarray) -> np.ndarray:
+    raise NotImplementedError(type(op).__name__)
+
+
+def _activated(x: np.ndarray, activation: Activation | None, alpha: float = 0.0) -> np.ndarray:
+    if activation is None:
+        return x
+    return {
+        Activation.RELU: lambda: np.maximum(x, 0),
+        Activation.RELU6: lambda: np.clip(x, 0, 6),
+        Activation.LEAKY_RELU: lambda: np.where(x > 0, x, alpha * x),
+        Activation.ELU: lambda: np.where(x > 0, x, alpha * (np.exp(np.minimum(x, 0)) - 1)),
+        Activation.TANH: lambda: np.tanh(x),
+        Activation.SIGMOID: lambda: 1 / (1 + np.exp(-x)),
+        Activation.SILU: lambda: x / (1 + np.exp(-x)),
+    }[activation]()
+
+
+@_defined.register
+def _(op: ir.Conv, x: np.ndarray) -> np.ndarray:
+    if op.layout is ir.Layout.CHANNELS_FIRST:
+        x = x.transpose(0, 2, 3, 1)
+    x = np.pad(x, ((0, 0), *op.pads, (0, 0)))
+    kernel = op.kernel.astype(np.float64)
+    (rows, columns, width, _), groups = kernel.shape, op.groups
+    height_out, width_out = (
+        (x.shape[1 + axis] - (kernel.shape[axis] - 1) * op.dilations[axis] - 1) // op.strides[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    per_group = kernel.shape[3] // groups
+    y = np.zeros((len(x), height_out, width_out, kernel.shape[3]))
+    for ky, kx, group in itertools.product(range(rows), range(columns), range(groups)):
+        top, left = ky * op.dilations[0], kx * op.dilations[1]
+        seen = x[
+            :,
+            top : top + (height_out - 1) * op.strides[0] + 1 : op.strides[0],
+            left : left + (width_out - 1) * op.strides[1] + 1 : op.strides[1],
+            group * width : (group + 1) * width,
+        ]
+        made = slice(group * per_group, (group + 1) * per_group)
+        y[..., made] += seen @ kernel[ky, kx, :, made]
+    y = _activated(y + op.bias, op.activation)
+    return y.transpose(0, 3, 1, 2) if op.layout is ir.Layout.CHANNELS_FIRST else y
+
+
+@_defined.register
+def _(op: ir.ConvTranspose, x: np.ndarray) -> np.ndarray:
+    """out[s * i + k - p] += x[i] w[k]"""
+    kernel = op.kernel.astype(np.float64)
+    y = np.zeros((len(x), *op.output_size, kernel.shape[2]))
+    for i, j, ky, kx in np.ndindex(*x.shape[1:3], *kernel.shape[:2]):
+        row = op.strides[0] * i + ky - op.pads_before[0]
+        column = op.strides[1] * j + kx - op.pads_before[1]
+        if 0 <= row < op.output_size[0] and 0 <= column < op.output_size[1]:
+            y[:, row, column] += x[:, i, j] @ kernel[ky, kx].T
+    return _activated(y + op.bias, op.activation)
+
+
+@_defined.register
+def _(op: ir.Dense, x: np.ndarray) -> np.ndarray:
+    return _activated(x @ op.kernel.astype(np.float64) + op.bias, op.activation)
+
+
+@_defined.register
+def _(op: ir.SumShifted, x: np.ndarray) -> np.ndarray:
+    height, width, channels = op.shape((x.shape[1:],))
+    taps = op.taps[0] * op.taps[1]
+    y = np.zeros((len(x), height, width, channels)) + op.bias
+    for row, column, o, ky, kx in np.ndindex(height, width, channels, *op.taps):
+        above, beside = row + ky - op.pads[0][0], column + kx - op.pads[1][0]
+        if 0 <= above < x.shape[1] and 0 <= beside < x.shape[2]:
+            last_first = taps - 1 - (ky * op.taps[1] + kx)
+            y[:, row, column, o] += x[:, above, beside, o * taps + last_first]
+    return y
+
+
+@_defined.register
+def _(op: ir.Affine, x: np.ndarray) -> np.ndarray:
+    return x * op.scale.astype(np.float64) + op.offset
+
+
+@_defined.register
+def _(op: ir.Activate, x: np.ndarray) -> np.ndarray:
+    return _activated(x, op.activation, op.alpha)
+
+
+@_defined.register
+def _(op: ir.Binary, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return x + y if op.kind is ir.BinaryKind.ADD else x * y
+
+
+@_defined.register
+def _(op: ir.Reshape, x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), *op.to)
+
+
+@_defined.register
+def _(op: ir.Transpose, x: np.ndarray) -> np.ndarray:
+    return x.transpose(0, *(axis + 1 for axis in op.order))
+
+
+@_defined.register
+def _(op: ir.Concat, *values: np.ndarray) -> np.ndarray:
+    return np.concatenate(values, axis=op.axis + 1)
+
+
+@_defined.register
+def _(op: ir.Pad, x: np.ndarray) -> np.ndarray:
+    return np.pad(x, ((0, 0), *op.pads))
+
+
+@_defined.register
+def _(op: ir.Slice, x: np.ndarray) -> np.ndarray:
+    for axis, (start, size) in enumerate(zip(op.starts, op.sizes, strict=True), 1):
+        x = x.take(range(start, start + size), axis)
+    return x
