@@ -19,6 +19,8 @@ from vae_edge.bundle_writer import BundleWriter
 from vae_edge.errors import ArtifactError
 from vae_edge.golden import GoldenVectors
 from vae_edge.manifest import (
+    SCHEMA_VERSION,
+    AppliedPass,
     ArtifactRecord,
     CalibrationRecord,
     GoldenRecord,
@@ -38,6 +40,7 @@ from vae_edge.terms import (
     Component,
     Format,
     Precision,
+    Target,
     TensorSpec,
 )
 
@@ -331,13 +334,21 @@ def record_of(file: str, content: bytes, batch: int | None) -> ArtifactRecord:
             note="nothing is quantized",
         ),
         lowering=LoweringRecord(
-            applied=("fold_batch_norm",),
-            refused=(RefusedPass(name="lower_conv_transpose", reason="no such layer"),),
+            target=Target.ANY,
+            applied=(
+                AppliedPass(name="fold_batch_norm", layers=("norm",)),
+                AppliedPass(name="fuse_activation", layers=("dense", "dense_1")),
+            ),
+            refused=(
+                RefusedPass(name="lower_conv_transpose", layer="upsample", reason="it is dilated"),
+            ),
+            note="chosen for any processor",
         ),
         inputs=(spec_of(COMPONENT_INPUT[half], batch),),
         outputs=tuple(spec_of(name, batch) for name in COMPONENT_OUTPUTS[half]),
         oldest_runtime=RuntimeRequirement(name="onnxruntime", version="1.19", detail="opset 13"),
         operators={"Gemm": 2, "Reshape": 1},
+        float_operators={"Gemm": 2},
         parity=ParityRecord(
             passed=True,
             samples=5,
@@ -370,7 +381,7 @@ def manifest_of_files(
     latents: int = 8,
 ) -> Manifest:
     return Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         model=ModelRecord(
             name="tiny", source_sha256="ab" * 32, latent_dim=LATENT_DIM, image_shape=IMAGE_SHAPE
         ),

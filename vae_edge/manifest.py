@@ -3,18 +3,20 @@
 `schema_version` history:
     1  first version.
     2  lowering: the target, and what each pass did to which layer; the operators that compute in
-       float.
+       float; the selection that `--precision auto` made.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vae_edge import codec
 from vae_edge.errors import ArtifactError, BundleError
+from vae_edge.metrics import METRICS
 from vae_edge.terms import Component, Format, Precision, Target, TensorSpec
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "AppliedPass",
     "ArtifactRecord",
     "CalibrationRecord",
+    "CandidateRecord",
     "GoldenRecord",
     "LatencyRecord",
     "LoweringRecord",
@@ -30,9 +33,11 @@ __all__ = [
     "MetricRecord",
     "ModelRecord",
     "ParityRecord",
+    "QualityBudget",
     "QuantizationRecord",
     "RefusedPass",
     "RuntimeRequirement",
+    "SelectionRecord",
     "manifest_schema",
     "read_manifest",
     "write_manifest",
@@ -165,6 +170,20 @@ class ParityRecord:
     runtime: str
     metrics: tuple[MetricRecord, ...]
 
+    def worst(self, metric: str) -> float | None:
+        """Give the worst figure of a metric over all outputs; None where there is none.
+
+        Infinite for the PSNR of outputs that are all identical.
+        """
+        found = [
+            math.inf if record.value is None else record.value
+            for record in self.metrics
+            if record.metric == metric
+        ]
+        if not found:
+            return None
+        return min(found) if METRICS[metric].higher_is_better else max(found)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyRecord:
@@ -249,8 +268,68 @@ class GoldenRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QualityBudget:
+    """How far from the Keras model an artifact may be and still be chosen.
+
+    Attributes:
+        min_psnr_db: least PSNR of the decoder's reconstruction, decibels.
+        max_error: largest rmse of each of the encoder's outputs, as a share of its span.
+    """
+
+    min_psnr_db: float
+    max_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRecord:
+    """An artifact that was considered, and what became of it.
+
+    Attributes:
+        file: its name; it stands in the bundle only where it was chosen.
+        size_bytes: of the file.
+        median_ms: milliseconds per inference on the machine that chose; None if not measured.
+        psnr_db: the lowest of its outputs; None where they are identical or were not compared.
+        rmse: the largest of its outputs, images in grey levels from 0 to 1 and latents in shares
+            of their span; None where they were not compared.
+        chosen: whether it was.
+        reason: why, or why not.
+    """
+
+    file: str
+    size_bytes: int
+    median_ms: float | None
+    psnr_db: float | None
+    rmse: float | None
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionRecord:
+    """Which of several artifacts were the best choice on one machine, within a budget."""
+
+    budget: QualityBudget
+    candidates: tuple[CandidateRecord, ...]
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The files that were chosen."""
+        return tuple(candidate.file for candidate in self.candidates if candidate.chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything that a bundle says of itself."""
+    """Everything that a bundle says of itself.
+
+    Attributes:
+        schema_version: of this document.
+        model: what it was exported from.
+        artifacts: in the order in which they were made.
+        calibration: what activation ranges were taken from.
+        golden: the vectors that parity is checked on.
+        tools: versions of the packages that took part.
+        selection: how the artifacts were chosen from several; None where every one was asked for.
+    """
 
     schema_version: int
     model: ModelRecord
@@ -258,6 +337,7 @@ class Manifest:
     calibration: CalibrationRecord | None
     golden: GoldenRecord
     tools: Mapping[str, str]
+    selection: SelectionRecord | None = None
 
     def __post_init__(self) -> None:
         files = [record.file for record in self.artifacts] + [self.golden.file]
@@ -271,6 +351,8 @@ class Manifest:
             )
         if not self.artifacts:
             raise codec.DecodeError("artifacts: a bundle holds at least one")
+        if self.selection and set(self.selection.chosen) != {a.file for a in self.artifacts}:
+            raise codec.DecodeError("selection: what it chose must be what the bundle holds")
 
 
 def write_manifest(manifest: Manifest) -> str:
@@ -292,10 +374,16 @@ def read_manifest(text: str, where: str) -> Manifest:
     try:
         raw = codec.loads(text)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+        number = version if isinstance(version, int) and not isinstance(version, bool) else 0
+        if number > SCHEMA_VERSION:
             raise BundleError(
                 f"{where}: schema_version {codec.shown(version)} is newer than supported "
                 f"({SCHEMA_VERSION}). Upgrade vae-edge: pip install -U vae-edge."
+            )
+        if 1 <= number < SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema_version {number} is of an earlier vae-edge; this one reads "
+                f"{SCHEMA_VERSION}. Export the bundle again from its model: vae-edge export MODEL."
             )
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise BundleError(

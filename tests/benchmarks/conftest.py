@@ -7,6 +7,7 @@ import pytest
 
 from vae_edge.bundle import Bundle
 from vae_edge.manifest import (
+    SCHEMA_VERSION,
     ArtifactRecord,
     GoldenRecord,
     LoweringRecord,
@@ -49,11 +50,12 @@ def _record(
             activations_symmetric=None,
             note="",
         ),
-        lowering=LoweringRecord(applied=(), refused=()),
+        lowering=LoweringRecord(target=None, applied=(), refused=(), note=""),
         inputs=inputs or (TensorSpec(name=name, shape=(batch, 2), dtype="float32"),),
         outputs=outputs,
         oldest_runtime=RuntimeRequirement(name="onnxruntime", version="1.18", detail="opset 17"),
         operators={},
+        float_operators={},
         parity=None,
         latency=None,
     )
@@ -66,7 +68,7 @@ def _manifest(
     golden_sha256: str = "c" * 64,
 ) -> Manifest:
     return Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         model=ModelRecord(
             name="tiny", source_sha256=source_sha256, latent_dim=2, image_shape=(4, 4, 1)
         ),

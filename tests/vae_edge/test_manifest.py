@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,12 @@ from vae_edge.codec import DecodeError, encode
 from vae_edge.errors import BundleError
 from vae_edge.manifest import (
     SCHEMA_VERSION,
+    CandidateRecord,
+    MetricRecord,
     ModelRecord,
+    ParityRecord,
+    QualityBudget,
+    SelectionRecord,
     manifest_schema,
     read_manifest,
     write_manifest,
@@ -133,3 +139,69 @@ def test_size_must_not_be_negative(manifest):
 def test_sha256_must_be_one(manifest, sha256):
     with pytest.raises(DecodeError, match="golden: sha256 must be 64 lower-case"):
         replace(manifest.golden, sha256=sha256)
+
+
+def candidate(file: str, *, chosen: bool) -> CandidateRecord:
+    return CandidateRecord(
+        file=file,
+        size_bytes=10,
+        median_ms=0.5,
+        psnr_db=None,
+        rmse=0.0,
+        chosen=chosen,
+        reason="fastest" if chosen else "1.50x slower",
+    )
+
+
+def selection_of(*candidates: CandidateRecord) -> SelectionRecord:
+    return SelectionRecord(
+        budget=QualityBudget(min_psnr_db=40.0, max_error=0.01), candidates=candidates
+    )
+
+
+def test_selection_survives_the_way_through_json(manifest):
+    kept = [candidate(record.file, chosen=True) for record in manifest.artifacts]
+    selected = replace(
+        manifest, selection=selection_of(candidate("gone.onnx", chosen=False), *kept)
+    )
+
+    text = write_manifest(selected)
+
+    assert read_manifest(text, "x") == selected
+    jsonschema.validate(json.loads(text), json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        (),
+        ("encoder.float32.onnx", "decoder.float32.onnx"),
+        ("encoder.float32.onnx", "decoder.float32.onnx", "decoder.int8.tflite", "gone.onnx"),
+    ],
+)
+def test_selection_must_have_chosen_what_the_bundle_holds(manifest, chosen):
+    record = selection_of(*(candidate(file, chosen=True) for file in chosen))
+
+    with pytest.raises(DecodeError, match="what it chose must be what the bundle holds"):
+        replace(manifest, selection=record)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "worst"),
+    [
+        ("psnr_db", (31.5, 40.0, None), 31.5),
+        ("psnr_db", (None, None), math.inf),
+        ("psnr_db", (), None),
+        ("rmse", (0.0, 0.02, 0.01), 0.02),
+        ("cosine_similarity", (0.99, 1.0), 0.99),
+    ],
+)
+def test_worst_figure_is_the_lowest_or_the_highest_as_the_metric_has_it(metric, values, worst):
+    records = [
+        MetricRecord(output=f"o{i}", metric=metric, value=value, limit=1.0, passed=True)
+        for i, value in enumerate(values)
+    ]
+    other = MetricRecord(output="o", metric="max_abs_error", value=9.0, limit=1.0, passed=True)
+    parity = ParityRecord(passed=True, samples=1, runtime="r", metrics=(*records, other))
+
+    assert parity.worst(metric) == worst

@@ -28,6 +28,7 @@ from vae_edge.cli import main
 from vae_edge.errors import ArtifactError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import (
+    SCHEMA_VERSION,
     ArtifactRecord,
     GoldenRecord,
     LatencyRecord,
@@ -173,11 +174,12 @@ def bundle(tmp_path: Path) -> Path:
             activations_symmetric=False,
             note="",
         ),
-        lowering=LoweringRecord(applied=(), refused=()),
+        lowering=LoweringRecord(target=None, applied=(), refused=(), note=""),
         inputs=(),
         outputs=(),
         oldest_runtime=RuntimeRequirement(name="tflite-runtime", version="2.14", detail=""),
         operators={},
+        float_operators={},
         parity=None,
         latency=RECORDED,
     )
@@ -190,7 +192,7 @@ def bundle(tmp_path: Path) -> Path:
         latents=2,
     )
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         model=MODEL,
         artifacts=(record,),
         calibration=None,
