@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_edge.errors import BundleError
+from vae_edge.errors import BundleError, LoadingError
 from vae_edge.manifest import (
     MANIFEST_NAME,
     ArtifactRecord,
     GoldenRecord,
     Manifest,
+    RuntimeRequirement,
     read_manifest,
 )
 from vae_edge.runners.base import Runner
@@ -128,12 +129,15 @@ class Bundle:
 
         Raises:
             BundleError: the file, or its inputs and outputs, differ from the manifest.
-            ArtifactError: the runtime cannot load it.
+            LoadingError: the runtime cannot load it; names the oldest one that should.
+            ArtifactError: it does not look like an artifact of vae-edge.
             RuntimeMissingError: no runtime for its format is installed.
         """
-        runner = open_artifact_bytes(
-            self.read(record), record.format, name=record.file, threads=threads
-        )
+        content = self.read(record)
+        try:
+            runner = open_artifact_bytes(content, record.format, name=record.file, threads=threads)
+        except LoadingError as error:
+            raise LoadingError(f"{error} {_oldest(record.oldest_runtime)}".strip()) from error
         if _boundary(runner.inputs) != _boundary(record.inputs) or _boundary(
             runner.outputs
         ) != _boundary(record.outputs):
@@ -162,6 +166,19 @@ def manifest_of(directory: Path) -> Manifest:
     except UnicodeDecodeError as error:
         raise BundleError(f"{path}: is not UTF-8 text. {_COPY_AGAIN}") from error
     return read_manifest(text, str(path))
+
+
+def _oldest(runtime: RuntimeRequirement) -> str:
+    """Say which runtime an artifact needs, as far as its manifest does."""
+    if runtime.version == "unknown":
+        return ""
+    # What the last tflite-runtime can run, every LiteRT can, and only LiteRT is still released.
+    others, remedy = (
+        (", or any ai-edge-litert", "pip install -U ai-edge-litert (64-bit systems)")
+        if runtime.name == "tflite-runtime"
+        else ("", f"pip install -U {runtime.name}")
+    )
+    return f"By the manifest it needs {runtime.name} {runtime.version} or newer{others}: {remedy}."
 
 
 def _boundary(specs: tuple[object, ...]) -> list[str]:

@@ -7,6 +7,7 @@ VaeEdgeError
 ├── ExportError          a conversion that failed
 ├── BundleError          a bundle that is damaged, foreign or cannot be written
 ├── ArtifactError        an artifact that does not load, or inputs that do not fit it
+│   └── LoadingError     an artifact that its runtime refuses to load
 ├── RuntimeMissingError  a package that this command needs is not installed
 ├── ParityError          values that cannot be compared
 └── TrainingError        a training run that cannot start, go on or resume
@@ -20,6 +21,7 @@ __all__ = [
     "BundleError",
     "DataError",
     "ExportError",
+    "LoadingError",
     "ModelError",
     "ParityError",
     "RuntimeMissingError",
@@ -55,6 +57,10 @@ class BundleError(VaeEdgeError):
 
 class ArtifactError(VaeEdgeError):
     """An artifact that does not load, or an input that does not fit it."""
+
+
+class LoadingError(ArtifactError):
+    """An artifact that its runtime refuses to load: damaged, or made for a newer one."""
 
 
 class RuntimeMissingError(VaeEdgeError):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_edge.bundle import Bundle, manifest_of, sha256_of
-from vae_edge.errors import ArtifactError, BundleError
+from vae_edge.errors import BundleError, LoadingError
 from vae_edge.terms import Component, Format, Precision
 
 
@@ -138,5 +138,40 @@ def test_open_runner_passes_on_that_an_artifact_does_not_load(tiny_bundle, plant
     plant(tiny_bundle, "decoder.float32.onnx", b"not an ONNX file")
     bundle = Bundle.open(tiny_bundle)
 
-    with pytest.raises(ArtifactError, match=r"decoder\.float32\.onnx: onnxruntime"):
+    with pytest.raises(LoadingError, match=r"decoder\.float32\.onnx: onnxruntime"):
         bundle.open_runner(bundle.manifest.artifacts[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "told"),
+    [
+        (
+            "onnxruntime",
+            "1.19",
+            "By the manifest it needs onnxruntime 1.19 or newer: pip install -U onnxruntime.",
+        ),
+        (
+            "ai-edge-litert",
+            "1.1.2",
+            "ai-edge-litert 1.1.2 or newer: pip install -U ai-edge-litert.",
+        ),
+        (
+            "tflite-runtime",
+            "2.14.0",
+            "or any ai-edge-litert: pip install -U ai-edge-litert (64-bit systems).",
+        ),
+        ("onnxruntime", "unknown", "newer runtime: pip install -U onnxruntime."),
+    ],
+)
+def test_artifact_that_does_not_load_names_the_oldest_runtime(
+    tiny_bundle, plant, edit_manifest, name, version, told
+):
+    plant(tiny_bundle, "decoder.float32.onnx", b"not an ONNX file")
+    oldest = {"name": name, "version": version, "detail": ""}
+    edit_manifest(tiny_bundle, lambda d: d["artifacts"][1].update(oldest_runtime=oldest))
+    bundle = Bundle.open(tiny_bundle)
+
+    with pytest.raises(LoadingError) as caught:
+        bundle.open_runner(bundle.manifest.artifacts[1])
+
+    assert str(caught.value).endswith(told)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from vae_edge.errors import ArtifactError, RuntimeMissingError
+from vae_edge.errors import ArtifactError, LoadingError, RuntimeMissingError
 from vae_edge.runners.base import Runner, RunnerBase, check_feeds, dequantize, quantize
 from vae_edge.terms import COMPONENT_OUTPUTS, Component, FloatArray, TensorSpec
 
@@ -67,10 +67,10 @@ def open_tflite(content: bytes, name: str, threads: int) -> Runner:
         # A live signature runner holds references that make a plain invoke() fail.
         del signature
     except (ValueError, RuntimeError) as error:
-        raise ArtifactError(
+        raise LoadingError(
             f"{name}: {runtime} cannot load it: {' '.join(str(error).split())} "
-            "Either the file is damaged or it needs a newer runtime: see oldest_runtime in "
-            "the manifest, or pip install -U ai-edge-litert."
+            "Either the file is damaged or it needs a newer runtime: "
+            "pip install -U ai-edge-litert."
         ) from error
     return _LiteRTRunner(interpreter, name, runtime, inputs, outputs)
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from vae_edge.errors import ArtifactError, RuntimeMissingError
+from vae_edge.errors import ArtifactError, LoadingError, RuntimeMissingError
 from vae_edge.runners.base import Runner, RunnerBase, check_feeds
 from vae_edge.terms import FloatArray, TensorSpec
 
@@ -40,10 +40,9 @@ def open_onnx(content: bytes, name: str, threads: int) -> Runner:
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no other base class
-        raise ArtifactError(
+        raise LoadingError(
             f"{name}: {runtime} cannot load it: {' '.join(str(error).split())} Either the file is "
-            "damaged or it needs a newer runtime: see oldest_runtime in the manifest, or "
-            "pip install -U onnxruntime."
+            "damaged or it needs a newer runtime: pip install -U onnxruntime."
         ) from error
     return _OnnxRuntimeRunner(session, name, runtime)
 
