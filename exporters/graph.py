@@ -406,12 +406,20 @@ class Graph:
     def replacing(self, old: Iterable[Node], new: Iterable[Node]) -> Graph:
         """Put nodes where others stood; the place is that of the last one that goes.
 
-        Tensors keep their names, so `new` has to make every tensor of `old` that is still read.
+        Tensors keep their names, so `new` has to make every tensor of `old` that is still read;
+        what reads one of them before that place moves behind it.
         """
-        gone = {id(node) for node in old}
+        old = tuple(old)
+        gone, remade = {id(node) for node in old}, {node.output for node in old}
         last = max(index for index, node in enumerate(self.nodes) if id(node) in gone)
-        kept_before = (node for node in self.nodes[: last + 1] if id(node) not in gone)
-        return self.with_nodes((*kept_before, *new, *self.nodes[last + 1 :]))
+        before: list[Node] = []
+        behind: list[Node] = []
+        for node in self.nodes[: last + 1]:
+            if id(node) not in gone:
+                reads = not remade.isdisjoint(node.inputs)
+                remade.update((node.output,) if reads else ())
+                (behind if reads else before).append(node)
+        return self.with_nodes((*before, *new, *behind, *self.nodes[last + 1 :]))
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         """Give the same graph with other nodes, dropping those that nothing reads."""
