@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import Json
 from vae_edge.cli.tables import bundle_table, format_size, new_table
+from vae_edge.verdict import counted
 
 if TYPE_CHECKING:
-    from vae_edge.manifest import Manifest
+    from vae_edge.manifest import ArtifactRecord, Manifest
     from vae_edge.terms import TensorSpec
 
 __all__ = ["inspect"]
@@ -65,12 +67,8 @@ def _inspect_bundle(path: Path, as_json: bool) -> None:
     out.print(bundle_table(manifest))
     out.print(_types_table(manifest))
     for record in manifest.artifacts:
-        operators = ", ".join(f"{n} {name}" for name, n in record.operators.items())
-        boundary = _boundary(record.inputs, record.outputs)
-        out.print(
-            f"{record.file}: {boundary}; operators: {operators}; {record.quantization.note}",
-            soft_wrap=True,
-        )
+        out.print(record.file)
+        out.print(_details(record))
 
 
 def _types_table(manifest: Manifest) -> object:
@@ -85,6 +83,31 @@ def _types_table(manifest: Manifest) -> object:
             quantization.activations,
             f"{runtime.name} {runtime.version}",
         )
+    return table
+
+
+def _details(record: ArtifactRecord) -> Table:
+    """One artifact in words: what goes in and out, what computes, what was rewritten."""
+    lowering = record.lowering
+    passes = [f"{step.name} ({', '.join(step.layers)})" for step in lowering.applied]
+    refused = [f"{step.name} ({step.layer}): {step.reason}" for step in lowering.refused]
+    rows = {
+        "boundary": [_boundary(record.inputs, record.outputs)],
+        "operators": [counted(record.operators) or "none"],
+        "in float": [counted(record.float_operators) or "none"],
+        "precision": [record.quantization.note],
+        "target": [str(lowering.target or "none: the graph is as the converter made it")],
+        "rewritten": passes or ["nothing"],
+        "left alone": refused,
+        "lowering": [lowering.note],
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, lines in rows.items():
+        for index, line in enumerate(filter(None, lines)):
+            table.add_row("" if index else f"  {name}", line)
+    table.add_row("", "")
     return table
 
 

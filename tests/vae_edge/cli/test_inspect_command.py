@@ -18,12 +18,43 @@ def test_bundle_is_shown_with_every_artifact(run_cli, make_tiny_bundle):
     assert "Golden vectors: 5 images and 8 latents from noise" in ran.out
     assert "Calibration: 64 images (seed 3) from noise" in ran.out
     assert "Made with vae-edge 0.1.0" in ran.out
-    assert (
-        "decoder.int8.onnx: z float32 (1, 2) -> reconstruction float32 (1, 4, 4, 1); "
-        "operators: 2 Gemm, 1 Reshape" in ran.out
-    )
     assert "onnxruntime 1.19" in ran.out
-    assert "nothing is quantized" in ran.out
+
+
+def block(text: str, file: str) -> list[str]:
+    """The lines below an artifact's name, up to the next blank one, single-spaced."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    start = lines.index(file) + 1
+    return lines[start : lines.index("", start)]
+
+
+def test_every_artifact_says_what_computes_and_what_was_rewritten(run_cli, tiny_bundle):
+    assert block(run_cli("inspect", tiny_bundle).out, "decoder.float32.onnx") == [
+        "boundary z float32 (1, 2) -> reconstruction float32 (1, 4, 4, 1)",
+        "operators Gemm x2, Reshape",
+        "in float Gemm x2",
+        "precision nothing is quantized",
+        "target any",
+        "rewritten fold_batch_norm (norm)",
+        "fuse_activation (dense, dense_1)",
+        "left alone lower_conv_transpose (upsample): it is dilated",
+        "lowering chosen for any processor",
+    ]
+
+
+def test_artifact_without_rewrites_says_so(run_cli, tiny_bundle, edit_manifest):
+    bare = {"target": None, "applied": [], "refused": [], "note": ""}
+    changes = {"lowering": bare, "float_operators": {}}
+    edit_manifest(tiny_bundle, lambda d: d["artifacts"][1].update(changes))
+
+    lines = block(run_cli("inspect", tiny_bundle).out, "decoder.float32.onnx")
+
+    assert lines[2:] == [
+        "in float none",
+        "precision nothing is quantized",
+        "target none: the graph is as the converter made it",
+        "rewritten nothing",
+    ]
 
 
 def test_table_gives_parity_size_latency_and_times(run_cli, tiny_bundle):
@@ -109,7 +140,10 @@ def test_names_in_a_manifest_are_not_taken_for_markup(run_cli, tiny_bundle, edit
         document["golden"]["source"] = document["calibration"]["source"] = name
         document["tools"] = {name: name}
         for record in document["artifacts"]:
-            record["operators"] = {name: 1}
+            record["operators"] = record["float_operators"] = {name: 1}
+            record["lowering"]["note"] = name
+            record["lowering"]["applied"] = [{"name": name, "layers": [name]}]
+            record["lowering"]["refused"] = [{"name": name, "layer": name, "reason": name}]
             record["quantization"]["note"] = name
             record["latency"]["machine"] = name
             record["oldest_runtime"]["name"] = name
