@@ -13,10 +13,21 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from vae_edge.manifest import ArtifactRecord
+from vae_edge.manifest import ArtifactRecord, Manifest
 from vae_edge.terms import Format, Precision
 
-__all__ = ["ALIKE", "Ratio", "Speed", "Verdict", "counted", "decibels", "judge", "times"]
+__all__ = [
+    "ALIKE",
+    "Ratio",
+    "Speed",
+    "Verdict",
+    "counted",
+    "decibels",
+    "finite",
+    "judge",
+    "times",
+    "verdicts",
+]
 
 # Medians of one short run differ by up to this where two artifacts take the same time.
 ALIKE = 0.03
@@ -148,12 +159,46 @@ def judge(record: ArtifactRecord, float32: ArtifactRecord | None, ratio: Ratio |
         low=ratio.low if ratio else None,
         high=ratio.high if ratio else None,
         times_smaller=smaller,
-        psnr_db=psnr if psnr is not None and math.isfinite(psnr) else None,
-        max_abs_error=record.parity.worst("max_abs_error") if record.parity else None,
+        psnr_db=finite(psnr),
+        max_abs_error=finite(record.parity.worst("max_abs_error") if record.parity else None),
         paid=paid,
         reasons=reasons,
         sentence=f"{record.file}: {facts}: {conclusion}{why}.",
     )
+
+
+def verdicts(manifest: Manifest, ratios: Mapping[str, Ratio] | None = None) -> tuple[Verdict, ...]:
+    """Give the verdict on every artifact of a bundle that is not float32 itself.
+
+    Args:
+        manifest: of the bundle.
+        ratios: what was measured, by file; by default what the manifest recorded at export, which
+            holds for the machine that exported.
+    """
+    float32 = {
+        (record.component, record.format): record
+        for record in manifest.artifacts
+        if record.precision is Precision.FLOAT32
+    }
+    return tuple(
+        judge(
+            record,
+            float32.get((record.component, record.format)),
+            _recorded(record) if ratios is None else ratios.get(record.file),
+        )
+        for record in manifest.artifacts
+        if record.precision is not Precision.FLOAT32
+    )
+
+
+def _recorded(record: ArtifactRecord) -> Ratio | None:
+    times_faster = record.latency.times_faster_than_float32 if record.latency else None
+    return None if times_faster is None else Ratio(value=times_faster)
+
+
+def finite(value: float | None) -> float | None:
+    """Give a figure as JSON can hold it: None where it is infinite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def counted(operators: Mapping[str, int]) -> str:
@@ -222,7 +267,7 @@ def _conclusion(
         return "does not pay in speed" if gained else "does not pay"
     if smaller is None:
         return f"there is no float32 {record.format} to compare it with"
-    return "its speed was not measured"
+    return "its speed beside float32 was not measured"
 
 
 def _reasons(record: ArtifactRecord, speed: Speed | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from vae_edge.manifest import MetricRecord, ParityRecord
 from vae_edge.terms import Format, Precision
-from vae_edge.verdict import Ratio, Speed, counted, judge, times
+from vae_edge.verdict import Ratio, Speed, counted, judge, times, verdicts
 
 
 @pytest.fixture
@@ -153,7 +153,12 @@ def test_reasons_are_not_given_where_it_is_faster(make):
         (200, 1.0, False, "as fast as float32 and no smaller, 44.3 dB: does not pay."),
         (195, 1.0, False, "as fast as float32 and no smaller, 44.3 dB: does not pay."),
         (200, 0.5, False, "slower than float32 (0.50x) and no smaller, 44.3 dB: does not pay."),
-        (50, None, None, "4.0x smaller than float32, 44.3 dB: its speed was not measured."),
+        (
+            50,
+            None,
+            None,
+            "4.0x smaller than float32, 44.3 dB: its speed beside float32 was not measured.",
+        ),
     ],
 )
 def test_size_and_speed_decide_together(make, size, ratio, paid, words):
@@ -224,3 +229,35 @@ def test_verdict_names_format_and_precision_by_its_file(make):
 
     assert (record.format, record.precision) == (Format.ONNX, Precision.INT8)
     assert judge(record, None, None).file == "decoder.int8.onnx"
+
+
+FILES = (
+    "encoder.float32.onnx",
+    "encoder.int8.onnx",
+    "decoder.float32.onnx",
+    "decoder.int8.tflite",
+)
+
+
+def test_every_artifact_but_float32_is_judged_beside_that_of_its_own_format(make_manifest):
+    manifest = make_manifest(dict.fromkeys(FILES, b"12"), b"golden")
+
+    found = verdicts(manifest, {"encoder.int8.onnx": Ratio(value=2.0)})
+
+    assert [(v.file, v.times_faster, v.times_smaller) for v in found] == [
+        ("encoder.int8.onnx", 2.0, 1.0),
+        ("decoder.int8.tflite", None, None),
+    ]
+
+
+def test_by_default_what_was_recorded_at_export_counts(make_manifest):
+    manifest = make_manifest(dict.fromkeys(FILES, b"12"), b"golden")
+    first, second, *others = manifest.artifacts
+    second = replace(second, latency=replace(second.latency, times_faster_than_float32=0.5))
+
+    found = verdicts(replace(manifest, artifacts=(first, second, *others)))
+
+    assert [(v.file, v.times_faster, v.low) for v in found] == [
+        ("encoder.int8.onnx", 0.5, None),
+        ("decoder.int8.tflite", None, None),
+    ]
