@@ -1,4 +1,4 @@
-"""Computing a graph in TensorFlow: for calibration, for comparison, and for TensorFlow's converter."""
+"""Computing a graph in TensorFlow: to calibrate, to compare, and to give it to its converter."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _tf() -> Any:
 
 
 @singledispatch
-def _compute(op: object, *values: Any) -> Any:  # noqa: ARG001
+def _compute(op: object, *values: Any) -> Any:
     raise NotImplementedError(type(op).__name__)
 
 
@@ -115,7 +115,13 @@ def _conv_transpose(op: ConvTranspose, x: Any) -> Any:
 
 @_compute.register
 def _dense(op: Dense, x: Any) -> Any:
-    return _activated(_tf().matmul(x, op.kernel) + op.bias, op.activation)
+    tf = _tf()
+    channels_in, channels_out = op.kernel.shape
+    # Always a product of two matrices: that of images and a matrix reads beyond its weights in
+    # TensorFlow 2.21, for some shapes with an axis of size 1.
+    flat = x if len(x.shape) == 2 else tf.reshape(x, (-1, channels_in))
+    y = _activated(tf.matmul(flat, op.kernel) + op.bias, op.activation)
+    return y if len(x.shape) == 2 else tf.reshape(y, (-1, *x.shape[1:-1], channels_out))
 
 
 @_compute.register

@@ -150,3 +150,12 @@ def test_an_observer_sees_every_tensor_and_may_replace_it(chain):
     outputs = compute(graph, tf.constant([[1.0, -3.0]]), observe)
     assert seen == {"x": [[1, -3]], "a": [[2, -6]], "b": [[3, 0]]}
     assert outputs["y"].numpy().tolist() == [[3, 0]]
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 6), (1, 4, 3), (2, 6, 6), (6, 1, 6), (1, 1, 6)])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_products_of_images_compute_what_they_are_defined_as(
+    chain, by_definition, in_tensorflow, shape, channels
+):
+    op = Dense(kernel=normal(shape[-1], channels), bias=normal(channels))
+    assert_as_defined(by_definition, in_tensorflow, chain(shape, op))
