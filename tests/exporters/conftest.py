@@ -86,7 +86,7 @@ def in_tensorflow() -> Callable[[ir.Graph, np.ndarray], dict[str, np.ndarray]]:
 
     def run(graph: ir.Graph, rows: np.ndarray) -> dict[str, np.ndarray]:
         outputs = compute(graph, tf.constant(rows, tf.float32))
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return run
 
@@ -104,6 +104,36 @@ def chain() -> Callable[..., ir.Graph]:
         return ir.Graph(input="x", input_shape=shape, nodes=nodes, outputs={"y": names[-1]})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def from_keras() -> Callable[[Any], ir.Graph]:
+    """Read a model of one input and one output, as the `z_mean` of an encoder."""
+    import keras
+
+    from exporters.keras_graph import read_graph
+    from vae_edge.keras_vae import KerasVAE
+    from vae_edge.terms import Component
+
+    def read(model: Any) -> ir.Graph:
+        image = model.inputs[0]
+        unused = keras.layers.Flatten()(image)
+        encoder = keras.Model(image, {"z_mean": model(image), "z_log_var": unused})
+        vae = KerasVAE(
+            name="test",
+            source_sha256="",
+            encoder=encoder,
+            decoder=None,
+            latent_dim=1,
+            image_shape=tuple(image.shape[1:]),
+        )
+        graph = read_graph(vae, Component.ENCODER)
+        alone = {"z_mean": graph.outputs["z_mean"]}
+        return ir.Graph(
+            input=graph.input, input_shape=graph.input_shape, nodes=graph.nodes, outputs=alone
+        ).with_nodes(graph.nodes)
+
+    return read
 
 
 @singledispatch

@@ -1,0 +1,128 @@
+"""Convolutions to few channels as products and a sum of shifted maps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from exporters.graph import Activation, Conv, Layout
+from exporters.lowering.split_narrow_conv import SplitNarrowConv
+
+pytestmark = pytest.mark.host
+
+SAME = ((1, 1), (1, 1))
+
+
+def narrow(taps=(3, 3), channels=(8, 1), pads=SAME, seed=0, **changes) -> Conv:
+    rng = np.random.default_rng(seed)
+    op = Conv(
+        kernel=rng.standard_normal((*taps, *channels), np.float32),
+        bias=rng.standard_normal(channels[1], np.float32),
+        pads=pads,
+    )
+    return replace(op, **changes)
+
+
+pairs = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+@pytest.mark.parametrize("bias_in_maps", [True, False])
+@settings(max_examples=600)
+@given(
+    size=st.tuples(st.integers(2, 6), st.integers(2, 6)),
+    taps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.tuples(st.integers(8, 11), st.integers(1, 4)),
+    pads=st.tuples(pairs, pairs),
+    same=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_products_and_their_sum_are_the_convolution(
+    chain, assert_same, bias_in_maps, size, taps, channels, pads, same, seed
+):
+    if same:
+        after = [min(pad[1], n - 1) for n, pad in zip(taps, pads, strict=True)]
+        pads = tuple((n - 1 - end, end) for n, end in zip(taps, after, strict=True))
+    assume(1 < taps[0] * taps[1] <= 36 // channels[1])
+    assume(all(n + sum(pad) >= t for n, pad, t in zip(size, pads, taps, strict=True)))
+    graph = chain((*size, channels[0]), narrow(taps, channels, pads, seed))
+    result = SplitNarrowConv(bias_in_maps=bias_in_maps)(graph)
+    assert result.applied == ("a",)
+    assert result.graph.operators() == {"Dense": 1, "SumShifted": 1}
+    assert_same(graph, result.graph)
+
+
+def test_maps_stand_by_channel_with_the_last_tap_first(chain):
+    op = narrow((1, 2), (8, 2), ((0, 0), (0, 1)))
+    dense = SplitNarrowConv(bias_in_maps=False)(chain((3, 3, 8), op)).graph.nodes[0].op
+    first, second = op.kernel[0, 0], op.kernel[0, 1]
+    wanted = np.stack([second[:, 0], first[:, 0], second[:, 1], first[:, 1]], axis=1)
+    np.testing.assert_array_equal(dense.kernel, wanted)
+
+
+def test_the_bias_stands_in_the_map_of_the_tap_on_the_pixel_itself(chain):
+    op = narrow((3, 2), (8, 2), ((1, 1), (0, 1)))
+    products, total = (n.op for n in SplitNarrowConv()(chain((4, 4, 8), op)).graph.nodes)
+    # Tap (1, 0) is the third of six, the fourth from the end.
+    wanted = np.zeros((2, 6), np.float32)
+    wanted[:, 3] = op.bias
+    np.testing.assert_array_equal(products.bias, wanted.ravel())
+    np.testing.assert_array_equal(total.bias, [0, 0])
+
+
+@pytest.mark.parametrize(("bias_in_maps", "pads"), [(False, SAME), (True, ((0, 0), (1, 1)))])
+def test_the_bias_stands_in_the_sum_where_no_map_is_read_for_every_pixel(chain, bias_in_maps, pads):
+    op = narrow(pads=pads)
+    result = SplitNarrowConv(bias_in_maps=bias_in_maps)(chain((4, 4, 8), op))
+    products, total = (n.op for n in result.graph.nodes)
+    np.testing.assert_array_equal(products.bias, np.zeros(9))
+    np.testing.assert_array_equal(total.bias, op.bias)
+
+
+@pytest.mark.parametrize(
+    ("op", "reason"),
+    [
+        (
+            narrow(strides=(2, 1)),
+            "strides (2, 1), dilations (1, 1), groups 1; expected 1 of each",
+        ),
+        (
+            narrow(dilations=(1, 2)),
+            "strides (1, 1), dilations (1, 2), groups 1; expected 1 of each",
+        ),
+        (
+            narrow(channels=(4, 4), groups=2),
+            "strides (1, 1), dilations (1, 1), groups 2; expected 1 of each",
+        ),
+        (narrow(activation=Activation.RELU), "it applies relu to the sum"),
+        (
+            narrow(channels=(7, 1)),
+            "it has 7 channels in; with fewer than 8 it gains nothing",
+        ),
+        (narrow((5, 2), (8, 4)), "it would need 40 maps; more than 36 do not pay"),
+    ],
+)
+def test_what_would_gain_nothing_is_left_alone(chain, assert_same, op, reason):
+    graph = chain((6, 6, op.kernel.shape[2] * op.groups), op)
+    result = SplitNarrowConv()(graph)
+    assert result.applied == ()
+    assert [(r.node, r.reason) for r in result.refused] == [("a", reason)]
+    assert_same(graph, result.graph)
+
+
+def test_channels_first_are_left_alone(chain, assert_same):
+    graph = chain((8, 5, 5), narrow(layout=Layout.CHANNELS_FIRST))
+    result = SplitNarrowConv()(graph)
+    assert [r.reason for r in result.refused] == ["its channels come first"]
+    assert_same(graph, result.graph)
+
+
+@pytest.mark.parametrize("op", [narrow(channels=(8, 5)), narrow((1, 1), pads=((0, 0), (0, 0)))])
+def test_wide_and_pointwise_convolutions_are_none_of_its_business(chain, op):
+    graph = chain((4, 4, 8), op)
+    result = SplitNarrowConv()(graph)
+    assert (result.applied, result.refused) == ((), ())
+    assert result.graph.nodes == graph.nodes
