@@ -9,28 +9,9 @@ from typing import Protocol
 from vae_edge.errors import ExportError
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
-from vae_edge.terms import Component, FloatArray, Format, Precision
+from vae_edge.terms import Component, FloatArray, Format, Precision, Target
 
-__all__ = ["FLOAT16", "FLOAT32", "NO_LOWERING", "ExportRequest", "ExportedArtifact", "Exporter"]
-
-NO_LOWERING = LoweringRecord(applied=(), refused=())
-# What these two precisions mean is the same in every format.
-FLOAT32 = QuantizationRecord(
-    weights="float32",
-    weight_granularity="none",
-    weights_symmetric=None,
-    activations="float32",
-    activations_symmetric=None,
-    note="nothing is quantized",
-)
-FLOAT16 = QuantizationRecord(
-    weights="float16",
-    weight_granularity="none",
-    weights_symmetric=None,
-    activations="float32",
-    activations_symmetric=None,
-    note="weights are stored in float16 and widened once, when the model loads",
-)
+__all__ = ["ExportRequest", "ExportedArtifact", "Exporter"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +24,10 @@ class ExportRequest:
         precision: one of the exporter's own.
         batch: rows per inference; None for any number.
         calibration: representative rows of the component's input, float32 (count, ...).
+        target: the processors to choose graph forms for.
+        lowering: rewrite the graph; otherwise it is the standard converter's at its defaults.
+        integer_io: 8-bit inputs and outputs too; int8 only.
+        seed: of what is drawn from the calibration rows.
     """
 
     vae: KerasVAE
@@ -50,10 +35,23 @@ class ExportRequest:
     precision: Precision
     batch: int | None
     calibration: FloatArray
+    target: Target = Target.ANY
+    lowering: bool = True
+    integer_io: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise ExportError(f"batch must be 1 or more, or dynamic; received {self.batch}.")
+        if self.integer_io and self.precision is not Precision.INT8:
+            raise ExportError(
+                f"integer inputs and outputs go with precision int8; received {self.precision}. "
+                "Leave --io out, or export with --precision int8."
+            )
+        if self.integer_io and not self.lowering:
+            raise ExportError(
+                "integer inputs and outputs need the lowered graph. Leave --no-lowering out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +64,7 @@ class ExportedArtifact:
         lowering: exact rewrites that were applied or refused.
         oldest_runtime: oldest runtime that can run it.
         operators: how often each operator stands in the graph, by name.
+        float_operators: those of them that compute in float.
     """
 
     content: bytes
@@ -73,6 +72,7 @@ class ExportedArtifact:
     lowering: LoweringRecord
     oldest_runtime: RuntimeRequirement
     operators: Mapping[str, int]
+    float_operators: Mapping[str, int]
 
 
 class Exporter(Protocol):

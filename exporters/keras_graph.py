@@ -91,9 +91,7 @@ class _Reader:
                 f"{model.name}: is a subclassed {type(model).__name__}, so its layers cannot be "
                 "read. Build it as a functional or sequential model, or export with --no-lowering."
             )
-        tensors = {
-            id(tensor): name for tensor, name in zip(functional.inputs, inputs, strict=True)
-        }
+        tensors = {id(tensor): name for tensor, name in zip(functional.inputs, inputs, strict=True)}
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
                 if node.is_input:
@@ -143,9 +141,7 @@ def _opaque(node: Any, shape: Shape) -> Op:
     keras_tensors = list(arguments.keras_tensors)
 
     def call(*tensors: Any) -> Any:
-        filled = {
-            id(wanted): value for wanted, value in zip(keras_tensors, tensors, strict=True)
-        }
+        filled = {id(wanted): value for wanted, value in zip(keras_tensors, tensors, strict=True)}
         args, kwargs = arguments.fill_in(filled)
         if "training" in kwargs:
             kwargs["training"] = False

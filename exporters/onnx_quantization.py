@@ -11,7 +11,12 @@ import numpy as np
 
 from vae_edge.terms import FloatArray
 
-__all__ = ["quantize_dynamically", "quantize_statically", "store_as_float16"]
+__all__ = [
+    "quantize_at_defaults",
+    "quantize_dynamically",
+    "quantize_statically",
+    "store_as_float16",
+]
 
 # A float32 below this many elements (biases, shapes) is not worth a Cast.
 _MIN_ELEMENTS = 64
@@ -64,6 +69,21 @@ def quantize_dynamically(model: Any) -> Any:
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gemm"],
         )
+        return _load(target)
+
+
+def quantize_at_defaults(model: Any, rows: FloatArray | None, name: str) -> Any:
+    """Quantize with ONNX Runtime's quantizers and nothing set: statically where rows are given."""
+    quantization: Any = importlib.import_module("onnxruntime.quantization")
+    onnx: Any = importlib.import_module("onnx")
+    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
+        source, target = (Path(directory) / f"{stage}.onnx" for stage in ("source", "target"))
+        onnx.save(model, source)
+        if rows is None:
+            quantization.quantize_dynamic(source, target)
+        else:
+            size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+            quantization.quantize_static(source, target, _Reader(rows, name, size))
         return _load(target)
 
 

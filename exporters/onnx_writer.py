@@ -1,8 +1,8 @@
 """Writing a graph as an ONNX model, operator by operator.
 
-The standard converter starts from TensorFlow's operators and the standard quantizer wraps each of them
-in QuantizeLinear and DequantizeLinear; an artifact whose integer operators are to be used as such has to
-state them. Convolutions have their channels first here, as ONNX defines them.
+The standard converter starts from TensorFlow's operators and the standard quantizer wraps each of
+them in QuantizeLinear and DequantizeLinear; an artifact whose integer operators are to be used as
+such has to state them. Convolutions have their channels first here, as ONNX defines them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from exporters.graph import (
 )
 from exporters.quantization.plan import (
     QuantizationPlan,
-    QuantizedWeights,
     Range,
     WeightMode,
 )
@@ -49,7 +48,17 @@ __all__ = ["OPSET", "unwritable", "write_onnx"]
 OPSET = 18
 _IR_VERSION = 8
 _WRITABLE = (
-    Activate, Affine, Binary, Concat, Conv, Dense, Pad, Reshape, Slice, SumShifted, Transpose,
+    Activate,
+    Affine,
+    Binary,
+    Concat,
+    Conv,
+    Dense,
+    Pad,
+    Reshape,
+    Slice,
+    SumShifted,
+    Transpose,
 )
 # A float32 below this many elements (biases, shapes) is not worth a Cast.
 _MIN_ELEMENTS = 64
@@ -162,7 +171,9 @@ class _Writer:
     def _integers(self, stem: str, values: Sequence[int]) -> str:
         return self._constant(stem, np.asarray(values, np.int64))
 
-    def _add(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
+    def _add(
+        self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any
+    ) -> str:
         output = output or self._fresh(kind.lower())
         self._nodes.append(
             self._onnx.helper.make_node(
@@ -173,8 +184,8 @@ class _Writer:
 
     def _scale(self, range_: Range) -> list[str]:
         return [
-            self._constant("scale", np.float32(range_.scale)),
-            self._constant("zero_point", np.uint8(range_.zero_point)),
+            self._constant("scale", np.asarray(range_.scale, np.float32)),
+            self._constant("zero_point", np.asarray(range_.zero_point, np.uint8)),
         ]
 
     def _as_real(self, tensor: str) -> str:
@@ -197,25 +208,29 @@ class _Writer:
         made = self._add(kind, inputs, **attributes)
         (self._stored if node.output in self._plan.integer else self._real)[node.output] = made
 
-    def _float_weights(self, stem: str, values: FloatArray, node: Node) -> str:
-        """Weights of an operator that computes in float, stored as the plan says."""
-        mode = self._plan.weight_mode(node.output)
-        if mode is WeightMode.FLOAT32 or values.size < _MIN_ELEMENTS:
-            return self._constant(stem, values)
-        # ONNX Runtime computes what has constants only once, when the model loads: small on disk,
-        # float32 from then on.
+    def _float_weights(self, node: Node, kernel: FloatArray, order: tuple[int, ...]) -> str:
+        """Weights of an operator that computes in float, laid out, and stored as the plan says.
+
+        ONNX Runtime computes what has constants only once, when the model loads: what is narrow in
+        the file is float32 from then on.
+        """
+        stem, mode = f"{node.output}/kernel", self._plan.weight_mode(node.output)
+        if mode is WeightMode.FLOAT32 or kernel.size < _MIN_ELEMENTS:
+            return self._constant(stem, kernel.transpose(order))
         if mode is WeightMode.FLOAT16:
             limit = np.finfo(np.float16).max
-            narrow = self._constant(stem, np.clip(values, -limit, limit).astype(np.float16))
-            return self._add("Cast", [narrow], to=self._onnx.TensorProto.FLOAT)
-        raise ExportError(f"{node.name}: weights of a float operator cannot be stored as {mode}.")
-
-    def _stored_as_int8(
-        self, stem: str, weights: QuantizedWeights, laid_out: npt.NDArray[np.int8], scales: FloatArray
-    ) -> str:
-        whole = self._constant(stem, laid_out)
-        widened = self._add("Cast", [whole], to=self._onnx.TensorProto.FLOAT)
-        return self._add("Mul", [widened, self._constant(f"{stem}/scales", scales)])
+            narrow = np.clip(kernel, -limit, limit).astype(np.float16).transpose(order)
+            return self._add(
+                "Cast", [self._constant(stem, narrow)], to=self._onnx.TensorProto.FLOAT
+            )
+        weights = self._plan.int8_weights(node.output, kernel)
+        stored = self._constant(stem, weights.stored.transpose(order))
+        widened = self._add("Cast", [stored], to=self._onnx.TensorProto.FLOAT)
+        # One scale per output channel, the last axis before it was laid out.
+        shape = [1] * kernel.ndim
+        shape[order.index(kernel.ndim - 1)] = len(weights.scales)
+        scales = self._constant(f"{node.output}/scales", weights.scales.reshape(shape))
+        return self._add("Mul", [widened, scales])
 
     # Operators
 
@@ -226,7 +241,7 @@ class _Writer:
     @_write.register
     def _write_conv(self, op: Conv, node: Node) -> None:
         (top, bottom), (left, right) = op.pads
-        attributes = {
+        attributes: dict[str, Any] = {
             "kernel_shape": list(op.kernel.shape[:2]),
             "strides": list(op.strides),
             "dilations": list(op.dilations),
@@ -237,18 +252,7 @@ class _Writer:
         if node.output in self._plan.integer:
             self._integer_conv(op, node, inputs, attributes)
             return
-        if self._plan.weight_mode(node.output) is WeightMode.INT8:
-            weights = self._plan.int8_weights(node.output, op.kernel)
-            kernel = self._stored_as_int8(
-                f"{node.output}/kernel",
-                weights,
-                weights.stored.transpose(3, 2, 0, 1),
-                weights.scales.reshape(-1, 1, 1, 1),
-            )
-        else:
-            kernel = self._float_weights(
-                f"{node.output}/kernel", op.kernel.transpose(3, 2, 0, 1), node
-            )
+        kernel = self._float_weights(node, op.kernel, (3, 2, 0, 1))
         total = self._add(
             "Conv", [*inputs, kernel, self._constant(f"{node.output}/bias", op.bias)], **attributes
         )
@@ -271,7 +275,10 @@ class _Writer:
             node,
             "QLinearConv",
             [
-                *inputs, *self._scale(source), *kernel, *self._scale(target),
+                *inputs,
+                *self._scale(source),
+                *kernel,
+                *self._scale(target),
                 self._constant(f"{node.output}/bias", bias.astype(np.int32)),
             ],
             **attributes,
@@ -282,7 +289,7 @@ class _Writer:
             return value
         if activation is Activation.RELU:
             return self._add("Relu", [value])
-        bounds = [self._constant("bound", np.float32(bound)) for bound in (0, 6)]
+        bounds = [self._constant("bound", np.asarray(bound, np.float32)) for bound in (0, 6)]
         return self._add("Clip", [value, *bounds])
 
     @_write.register
@@ -292,11 +299,7 @@ class _Writer:
             self._integer_product(op, node, bias)
             return
         (source,) = self._inputs(node)
-        if self._plan.weight_mode(node.output) is WeightMode.INT8:
-            total = self._add("Add", [self._dynamic_product(op, node, source), bias])
-            self._real[node.output] = self._clamped(total, op.activation)
-            return
-        kernel = self._float_weights(f"{node.output}/kernel", op.kernel, node)
+        kernel = self._float_weights(node, op.kernel, (0, 1))
         if self._sums(node) and self._batch == 1:
             # The sum wants every map as a row: the same product, transposed.
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
@@ -334,7 +337,7 @@ class _Writer:
             [
                 self._as_integer(node.inputs[0]),
                 self._constant(f"{node.output}/kernel", weights.stored),
-                self._constant("zero_point", np.uint8(range_.zero_point)),
+                self._constant("zero_point", np.asarray(range_.zero_point, np.uint8)),
             ],
         )
         real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
@@ -345,26 +348,6 @@ class _Writer:
             return
         scaled = self._add("Mul", [real, self._constant(f"{node.output}/scales", scales)])
         self._real[node.output] = self._clamped(self._add("Add", [scaled, bias]), op.activation)
-
-    def _dynamic_product(self, op: Dense, node: Node, source: str) -> str:
-        """Values quantized as they come, by their own range."""
-        weights = self._plan.int8_weights(node.output, op.kernel)
-        stored, scale, zero = (self._fresh("dynamic") for _ in range(3))
-        self._nodes.append(
-            self._onnx.helper.make_node(
-                "DynamicQuantizeLinear", [source], [stored, scale, zero],
-                name=self._fresh("DynamicQuantizeLinear"),
-            )
-        )
-        product = self._add(
-            "MatMulInteger",
-            [stored, self._constant(f"{node.output}/kernel", weights.stored), zero],
-        )
-        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
-        scales = self._add(
-            "Mul", [scale, self._constant(f"{node.output}/scales", weights.scales)]
-        )
-        return self._add("Mul", [real, scales])
 
     @_write.register
     def _write_sum_shifted(self, op: SumShifted, node: Node) -> None:
@@ -396,7 +379,9 @@ class _Writer:
             pads=pads,
         )
         if scale != 1.0:
-            total = self._add("Mul", [total, self._constant("scale", np.float32(scale))])
+            total = self._add(
+                "Mul", [total, self._constant("scale", np.asarray(scale, np.float32))]
+            )
         if np.any(op.bias):
             bias = self._constant(f"{node.output}/bias", op.bias.reshape(-1, 1, 1))
             total = self._add("Add", [total, bias])
@@ -451,7 +436,7 @@ class _Writer:
         inputs = [*self._inputs(node), self._integers("pads", ends)]
         if node.output in self._plan.integer:
             zero = self._plan.ranges[node.output].zero_point
-            inputs.append(self._constant("zero", np.uint8(zero)))
+            inputs.append(self._constant("zero", np.asarray(zero, np.uint8)))
         self._make(node, "Pad", inputs)
 
     @_write.register

@@ -25,16 +25,18 @@ from vae_edge.manifest import (
     LatencyRecord,
     Manifest,
     ModelRecord,
+    SelectionRecord,
 )
 from vae_edge.parity import ParityReport, check_parity, golden_reference
 from vae_edge.runners.registry import open_artifact_bytes
-from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision
+from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision, Target
 from vae_edge.tolerances import Override
 
 __all__ = ["ExportPlan", "ExportResult", "export_bundle", "tool_versions"]
 
 GOLDEN_NAME = "golden.npz"
 Measure = Callable[[Path], Mapping[str, LatencyRecord]]
+Select = Callable[[Manifest], SelectionRecord]
 OnStep = Callable[[str], None]
 
 
@@ -49,6 +51,9 @@ class ExportPlan:
         components: at least one.
         batch: rows per inference; None for any number.
         replace: replace a bundle at the destination that holds other artifacts too.
+        target: processors that graph forms are chosen for.
+        lowering: rewrite graphs; otherwise the standard converters' are published.
+        integer_io: 8-bit inputs and outputs too; with int8 alone.
         keep_failing: publish the bundle even where parity fails.
         overrides: limits that replace the built-in ones.
     """
@@ -58,6 +63,9 @@ class ExportPlan:
     precisions: Mapping[Format, tuple[Precision, ...]]
     components: tuple[Component, ...] = tuple(Component)
     batch: int | None = 1
+    target: Target = Target.ANY
+    lowering: bool = True
+    integer_io: bool = False
     replace: bool = False
     keep_failing: bool = False
     overrides: tuple[Override, ...] = ()
@@ -96,6 +104,7 @@ def export_bundle(
     representative: Representative,
     *,
     measure: Measure | None = None,
+    select: Select | None = None,
     on_step: OnStep = lambda step: None,
 ) -> ExportResult:
     """Make a bundle: whole, proven and measured, or not at all.
@@ -105,6 +114,8 @@ def export_bundle(
         plan: what to make.
         representative: images to calibrate on and to take golden vectors from.
         measure: benchmarks the staged bundle; None leaves latency out of the manifest.
+        select: chooses which artifacts are published, once all are proven and measured; those that
+            fail parity are then no error.
         on_step: told what is about to be done: once per artifact, then for parity and latency.
 
     Raises:
@@ -127,17 +138,24 @@ def export_bundle(
                 precision=precision,
                 batch=plan.batch,
                 calibration=inputs[component],
+                target=plan.target,
+                lowering=plan.lowering,
+                integer_io=plan.integer_io,
+                seed=representative.seed,
             )
             records.append(_export_one(writer, file, format, request))
         manifest = _manifest(vae, plan, representative, tuple(records), golden, writer)
         on_step("parity")
         bundle = writer.stage(manifest)
         parity = check_parity(bundle, golden_reference(bundle), overrides=plan.overrides)
-        if not parity.passed and not plan.keep_failing:
+        if not parity.passed and not plan.keep_failing and select is None:
             raise ExportError(_failures(parity))
         on_step("latency")
         latency = measure(writer.staging) if measure is not None else {}
-        writer.stage(_with_results(manifest, parity, latency))
+        manifest = _with_results(manifest, parity, latency)
+        if select is not None:
+            manifest = _selected(manifest, select(manifest), writer)
+        writer.stage(manifest)
         return ExportResult(bundle=writer.publish(), parity=parity)
 
 
@@ -182,6 +200,7 @@ def _export_one(
         outputs=outputs,
         oldest_runtime=artifact.oldest_runtime,
         operators=artifact.operators,
+        float_operators=artifact.float_operators,
         parity=None,
         latency=None,
     )
@@ -236,6 +255,15 @@ def _with_results(
             for record in manifest.artifacts
         ),
     )
+
+
+def _selected(manifest: Manifest, selection: SelectionRecord, writer: BundleWriter) -> Manifest:
+    """Drop what was not chosen."""
+    kept = tuple(record for record in manifest.artifacts if record.file in selection.chosen)
+    for record in manifest.artifacts:
+        if record not in kept:
+            writer.drop(record.file)
+    return dataclasses.replace(manifest, artifacts=kept, selection=selection)
 
 
 def _failures(parity: ParityReport) -> str:

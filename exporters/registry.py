@@ -17,6 +17,17 @@ EXPORTERS: Mapping[Format, Exporter] = MappingProxyType(
     {exporter.format: exporter for exporter in (TFLiteExporter(), OnnxExporter())}
 )
 
+# What a user may ask for and is better off without, with the measurement (docs/performance.md).
+NOT_WORTH_IT: Mapping[Precision, str] = MappingProxyType(
+    {
+        Precision.INT16X8: "16-bit activations have no fast kernel in any runtime measured: the "
+        "decoder takes more than ten times float32's time. int8 keeps its outputs' layers in "
+        "float, and float16 is exact to 11 bits at float32's speed.",
+        Precision.INT4: "4-bit weights have no fast convolution in any runtime measured: the "
+        "decoder takes several times float32's time for a file little smaller than int8's.",
+    }
+)
+
 
 def check_combinations(formats: Iterable[Format], precisions: Iterable[Precision]) -> None:
     """Refuse, before any work, formats and precisions that do not go together.
@@ -30,6 +41,11 @@ def check_combinations(formats: Iterable[Format], precisions: Iterable[Precision
         for exporter in (EXPORTERS[each] for each in formats)
     ]
     sentences = [
+        f"{exporter.format} is not exported at precision '{each}': {NOT_WORTH_IT[each]}"
+        for exporter, bad in refused
+        for each in bad
+        if each in NOT_WORTH_IT
+    ] + [
         f"{exporter.format} cannot be exported at precision {', '.join(map(repr, map(str, bad)))}; "
         f"it supports {', '.join(map(str, exporter.precisions))}."
         for exporter, bad in refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,21 @@ _MIN_RUNTIME = b"min_runtime_version"
 _OLDEST_TFLITE_RUNTIME = "2.14.0"
 # The oldest LiteRT that exports are run on; 1.0 was built for numpy 1 and fails with numpy 2.
 _OLDEST_LITERT = "1.1.2"
+# They move or convert values, and compute nothing.
+_MOVES = frozenset(
+    {
+        "CONCATENATION",
+        "DEQUANTIZE",
+        "PACK",
+        "PAD",
+        "QUANTIZE",
+        "RESHAPE",
+        "SHAPE",
+        "SLICE",
+        "STRIDED_SLICE",
+        "TRANSPOSE",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +42,14 @@ class TFLiteOperator:
         version: version that the runtime must know.
         hybrid: quantized weights on float activations.
         at_boundary: it reads a graph input or writes a graph output.
+        in_float: it computes with float values alone, and does not just move or convert them.
     """
 
     name: str
     version: int
     hybrid: bool
     at_boundary: bool
+    in_float: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +62,7 @@ class TFLiteModel:
     @classmethod
     def parse(cls, content: bytes) -> TFLiteModel:
         """Read a flatbuffer that a converter has just written."""
-        fb: Any = importlib.import_module("tensorflow.lite.python.schema_py_generated")
+        fb: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
         model = fb.ModelT.InitFromObj(fb.Model.GetRootAsModel(content, 0))
         names = {code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()}
         (graph,) = model.subgraphs
@@ -54,6 +72,7 @@ class TFLiteModel:
             # Codes above 127 stand in the newer field; the older one then holds a placeholder.
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             inputs = [graph.tensors[i].type for i in op.inputs if i >= 0]
+            outputs = [graph.tensors[i].type for i in op.outputs]
             hybrid = fb.TensorType.FLOAT32 in inputs and fb.TensorType.INT8 in inputs
             outside = {*graph.inputs, *graph.outputs}
             operators.append(
@@ -62,6 +81,7 @@ class TFLiteModel:
                     version=code.version,
                     hybrid=hybrid,
                     at_boundary=bool(outside & {*op.inputs, *op.outputs}),
+                    in_float=name not in _MOVES and not hybrid and fb.TensorType.FLOAT32 in outputs,
                 )
             )
         metadata = {
@@ -77,6 +97,11 @@ class TFLiteModel:
     def holds(self, name: str) -> bool:
         """Tell whether an operator of that name stands in the graph."""
         return any(op.name == name for op in self.operators)
+
+    def count(self, *, in_float: bool = False) -> dict[str, int]:
+        """Count the operators by name; with `in_float` only those that compute in float."""
+        names = (op.name for op in self.operators if op.in_float or not in_float)
+        return dict(sorted(Counter(names).items()))
 
     def only_at_boundary(self, names: tuple[str, ...]) -> list[str]:
         """Give those of the named operators that stand at the graph's boundary and nowhere else."""
@@ -94,7 +119,11 @@ class TFLiteModel:
         int8 weights on float activations has had a version number since before tflite-runtime
         2.14, whose kernel nevertheless refuses it (`weights->type != input->type`).
         """
-        stated = f"the converter states TensorFlow Lite {self.min_runtime_version or 'unknown'}"
+        stated = (
+            f"the converter states TensorFlow Lite {self.min_runtime_version}"
+            if self.min_runtime_version
+            else "written with the oldest operator versions that cover its types"
+        )
         if any(op.name == "TRANSPOSE_CONV" and op.hybrid for op in self.operators):
             detail = f"TRANSPOSE_CONV with int8 weights on float activations; {stated}"
         elif _release(self.min_runtime_version) > _release(_OLDEST_TFLITE_RUNTIME):

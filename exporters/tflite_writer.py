@@ -1,8 +1,8 @@
 """Writing a graph as a TFLite flatbuffer, operator by operator.
 
-The converter of TensorFlow would choose operators, scales and versions by itself; an artifact that is
-to be the fastest form on a stated range of runtimes has to state them. Versions are the oldest that
-cover the types in use, from TensorFlow's `lite/tools/versioning/op_version.cc`.
+The converter of TensorFlow would choose operators, scales and versions by itself; an artifact
+that is to be the fastest form on a stated range of runtimes has to state them. Versions are the
+oldest that cover the types in use, from TensorFlow's `lite/tools/versioning/op_version.cc`.
 """
 
 from __future__ import annotations
@@ -259,8 +259,13 @@ class _Writer:
         return int(getattr(self._fb.ActivationFunctionType, _FUSED[activation]))
 
     def _weights(
-        self, node: Node, kernel: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], *,
-        order: tuple[int, ...], axis: int,
+        self,
+        node: Node,
+        kernel: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        *,
+        order: tuple[int, ...],
+        axis: int,
     ) -> tuple[list[int], bool]:
         """Kernel and bias as tensors, and whether the kernel is int8.
 
@@ -294,7 +299,9 @@ class _Writer:
     def _widened(self, name: str, values: npt.NDArray[np.float32]) -> int:
         """float16 in the file, float32 once the model is loaded: the delegate unpacks it."""
         limit = np.finfo(np.float16).max
-        narrow = self._constant(f"{name}/float16", np.clip(values, -limit, limit).astype(np.float16))
+        narrow = self._constant(
+            f"{name}/float16", np.clip(values, -limit, limit).astype(np.float16)
+        )
         self._tensor(name, values.shape, "FLOAT32")
         index = self._last()
         self._operator("DEQUANTIZE", 3, [narrow], index)
@@ -341,9 +348,7 @@ class _Writer:
             version = 3 if integer else 6 if narrow else 2 if op.dilations != (1, 1) else 1
             kind, name = "DepthwiseConv2DOptions", "DEPTHWISE_CONV_2D"
             options["depthMultiplier"] = op.kernel.shape[3] // op.groups
-        self._operator(
-            name, version, [source, *weights], self._output(node), (kind, options)
-        )
+        self._operator(name, version, [source, *weights], self._output(node), (kind, options))
 
     def _padded(self, node: Node, source: int, shape: Shape, op: Conv) -> tuple[int, bool]:
         """The input with zeros around it where `same` would put others; whether it is `same`."""
@@ -399,11 +404,11 @@ class _Writer:
         inputs = self._inputs(node)
         integer = node.output in self._plan.integer
         if op.activation is Activation.SILU:
-            middle = self._activation(f"{node.output}/sigmoid", self._graph.shapes[node.output], None)
-            self._operator("LOGISTIC", 1, inputs, middle)
-            self._operator(
-                "MUL", 1, [*inputs, middle], self._output(node), ("MulOptions", {})
+            middle = self._activation(
+                f"{node.output}/sigmoid", self._graph.shapes[node.output], None
             )
+            self._operator("LOGISTIC", 1, inputs, middle)
+            self._operator("MUL", 1, [*inputs, middle], self._output(node), ("MulOptions", {}))
             return
         name = {
             Activation.RELU: "RELU",
@@ -452,7 +457,10 @@ class _Writer:
     def _write_transpose(self, op: Transpose, node: Node) -> None:
         order = self._integers("order", [0, *(axis + 1 for axis in op.order)])
         self._operator(
-            "TRANSPOSE", 1, [*self._inputs(node), order], self._output(node),
+            "TRANSPOSE",
+            1,
+            [*self._inputs(node), order],
+            self._output(node),
             ("TransposeOptions", {}),
         )
 

@@ -1,60 +1,25 @@
-"""TFLite through TensorFlow's converter, built-in operators only."""
+"""TFLite: written operator by operator, or by TensorFlow's converter where that is asked for."""
 
 from __future__ import annotations
 
-import importlib
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
-from exporters.base import FLOAT16, FLOAT32, NO_LOWERING, ExportedArtifact, ExportRequest
+from exporters.base import ExportedArtifact, ExportRequest
+from exporters.lowered import Lowered, lower, not_lowered, plan_lowered
+from exporters.quantization.records import FLOAT16, FLOAT32, describe
+from exporters.tf_converter import QUANTIZATION, convert
+from exporters.tf_graph import compute
 from exporters.tflite_model import TFLiteModel
+from exporters.tflite_writer import SIGNATURE, unwritable, write_tflite
 from vae_edge.errors import ExportError
-from vae_edge.manifest import QuantizationRecord
-from vae_edge.terms import COMPONENT_INPUT, FloatArray, Format, Precision
+from vae_edge.manifest import LoweringRecord, QuantizationRecord
+from vae_edge.terms import Format, Precision
 
 __all__ = ["SIGNATURE", "TFLiteExporter"]
 
-SIGNATURE = "serving_default"
-_CALIBRATED = (Precision.INT8, Precision.INT16X8)
-# Left in float32 where they stand at the graph's boundary only. The heads' outliers would saturate
-# in int8, z has too few steps in it, and the sigmoid's input too wide a range: together they cost
-# an int8 VAE most of its ELBO (docs/calibration.md), and next to no time.
-_FLOAT_AT_BOUNDARY = ("FULLY_CONNECTED", "LOGISTIC")
-_DENSE_PER_TENSOR = "convolution weights per channel, dense weights per tensor"
-
-QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
-    Precision.FLOAT32: FLOAT32,
-    Precision.FLOAT16: FLOAT16,
-    Precision.DYNAMIC: QuantizationRecord(
-        weights="int8",
-        weight_granularity="per-channel",
-        weights_symmetric=True,
-        activations="float32",
-        activations_symmetric=None,
-        note=f"{_DENSE_PER_TENSOR}; activations are quantized on the fly, biases are float32; "
-        "transposed convolutions widen their int8 weights and compute in float32",
-    ),
-    Precision.INT8: QuantizationRecord(
-        weights="int8",
-        weight_granularity="per-channel",
-        weights_symmetric=True,
-        activations="int8",
-        activations_symmetric=False,
-        note=f"{_DENSE_PER_TENSOR}; graph inputs and outputs are float32, and so are dense layers "
-        "and a sigmoid where they stand at the graph's boundary only",
-    ),
-    Precision.INT16X8: QuantizationRecord(
-        weights="int8",
-        weight_granularity="per-channel",
-        weights_symmetric=True,
-        activations="int16",
-        activations_symmetric=True,
-        note=f"{_DENSE_PER_TENSOR}; graph inputs and outputs are float32",
-    ),
-}
+_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8)
 
 
 class TFLiteExporter:
@@ -68,120 +33,56 @@ class TFLiteExporter:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions that can be made."""
-        return tuple(QUANTIZATION)
+        return _PRECISIONS
 
     def export(self, request: ExportRequest) -> ExportedArtifact:
         """Convert one component.
 
         Raises:
-            ExportError: the converter refused it, or it needs operators that are not built in.
+            ExportError: no integer form with `integer_io`, or the converter refused it.
         """
-        content = _convert(request)
-        model = TFLiteModel.parse(content)
-        return ExportedArtifact(
-            content=content,
-            quantization=QUANTIZATION[request.precision],
-            lowering=NO_LOWERING,
-            oldest_runtime=model.oldest_runtime(),
-            operators=dict(sorted(Counter(op.name for op in model.operators).items())),
-        )
+        if not request.lowering:
+            content = convert(request, request.vae.function(request.component))
+            record = not_lowered("TensorFlow's converter at its defaults")
+            return _artifact(content, _converters(request), record)
+        lowered = lower(request, Format.TFLITE)
+        reason = unwritable(lowered.graph)
+        if reason is None:
+            graph, plan = plan_lowered(lowered, request, Format.TFLITE)
+            content = write_tflite(graph, plan, request.batch)
+            quantization = describe(graph, plan, request.precision, Format.TFLITE)
+            return _artifact(content, quantization, lowered.record)
+        return _by_converter(request, lowered, reason)
 
     def tools(self) -> Mapping[str, str]:
         """Give the packages that take part, and their versions."""
-        return {name: version(name) for name in ("tensorflow", "keras")}
+        return {name: version(name) for name in ("tensorflow", "keras", "ai-edge-litert")}
 
 
-def _convert(request: ExportRequest) -> bytes:
-    tf: Any = importlib.import_module("tensorflow")
-    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
-        _write_saved_model(request, directory)
-
-        # From a SavedModel: converting a bare concrete function would lose the signature's names.
-        def converter(precision: Precision) -> Any:
-            made = tf.lite.TFLiteConverter.from_saved_model(directory, signature_keys=[SIGNATURE])
-            _configure(tf, made, request, precision)
-            return made
-
-        try:
-            content: bytes = converter(Precision.FLOAT32).convert()
-            if request.precision is Precision.INT8:
-                content = _quantize_statically(tf, content, converter(Precision.INT8), request)
-            elif request.precision is not Precision.FLOAT32:
-                made = converter(request.precision)
-                # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with
-                # float activations, which tflite-runtime 2.14 refuses to load and for which no
-                # fast kernel exists on ARM. The older one keeps int8 weights and widens them.
-                made.experimental_new_dynamic_range_quantizer = not TFLiteModel.parse(
-                    content
-                ).holds("TRANSPOSE_CONV")
-                content = made.convert()
-        except Exception as error:  # the converter raises what its C++ side happens to give
-            raise ExportError(
-                f"{request.component} cannot be converted to {request.precision} tflite: "
-                f"{_short(error)} Try another --precision or --format."
-            ) from error
-    return content
+def _by_converter(request: ExportRequest, lowered: Lowered, reason: str) -> ExportedArtifact:
+    if request.integer_io:
+        raise ExportError(
+            f"{request.component} cannot have integer inputs and outputs: {reason}. Leave --io out."
+        )
+    content = convert(request, lambda rows: compute(lowered.graph, rows))
+    note = f"{lowered.record.note}; written by TensorFlow's converter, because {reason}"
+    return _artifact(content, _converters(request), replace(lowered.record, note=note))
 
 
-def _quantize_statically(
-    tf: Any, float_content: bytes, converter: Any, request: ExportRequest
-) -> bytes:
-    """Quantize all but what is better left in float32, which the converter alone cannot do."""
-    name = COMPONENT_INPUT[request.component]
-    left_float = TFLiteModel.parse(float_content).only_at_boundary(_FLOAT_AT_BOUNDARY)
-    if not left_float:
-        return bytes(converter.convert())
-    selective = tf.lite.experimental.QuantizationDebugger(
-        converter=converter,
-        debug_dataset=lambda: _batches(request, name),
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=left_float),
+def _converters(request: ExportRequest) -> QuantizationRecord:
+    floats = {Precision.FLOAT32: FLOAT32, Precision.FLOAT16: FLOAT16}
+    return floats.get(request.precision) or QUANTIZATION[request.precision]
+
+
+def _artifact(
+    content: bytes, quantization: QuantizationRecord, lowering: LoweringRecord
+) -> ExportedArtifact:
+    model = TFLiteModel.parse(content)
+    return ExportedArtifact(
+        content=content,
+        quantization=quantization,
+        lowering=lowering,
+        oldest_runtime=model.oldest_runtime(),
+        operators=model.count(),
+        float_operators=model.count(in_float=True),
     )
-    return bytes(selective.get_nondebug_quantized_model())
-
-
-def _write_saved_model(request: ExportRequest, directory: str) -> None:
-    tf: Any = importlib.import_module("tensorflow")
-    keras: Any = importlib.import_module("keras")
-    spec = tf.TensorSpec(
-        (request.batch, *request.vae.row_shape(request.component)),
-        tf.float32,
-        name=COMPONENT_INPUT[request.component],
-    )
-    archive = keras.export.ExportArchive()
-    archive.track(request.vae.component(request.component))
-    archive.add_endpoint(SIGNATURE, request.vae.function(request.component), input_signature=[spec])
-    archive.write_out(directory, verbose=False)
-
-
-def _configure(tf: Any, converter: Any, request: ExportRequest, precision: Precision) -> None:
-    ops = tf.lite.OpsSet
-    converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS]
-    if precision is not Precision.FLOAT32:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        # Per-channel dense weights need FULLY_CONNECTED version 12, which tflite-runtime 2.14 and
-        # LiteRT 1.0 lack; they also double an int8 decoder's file. The loss is about 0.1 dB.
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    if precision is Precision.FLOAT16:
-        converter.target_spec.supported_types = [tf.float16]
-    if precision is Precision.INT8:
-        converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS_INT8]
-    if precision is Precision.INT16X8:
-        converter.target_spec.supported_ops = [
-            ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        ]
-    if precision in _CALIBRATED:
-        name = COMPONENT_INPUT[request.component]
-        converter.representative_dataset = lambda: _batches(request, name)
-
-
-def _batches(request: ExportRequest, name: str) -> Iterator[dict[str, FloatArray]]:
-    size = request.batch or 1
-    rows = request.calibration
-    for start in range(0, len(rows) - size + 1, size):
-        yield {name: rows[start : start + size]}
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return text if text.endswith(".") else f"{text}."

@@ -76,6 +76,10 @@ class BundleWriter:
         """
         self._write(file, content)
 
+    def drop(self, file: str) -> None:
+        """Take back a file that was added; the next staged manifest must not name it."""
+        (self.staging / file).unlink()
+
     def stage(self, manifest: Manifest) -> Bundle:
         """Write the manifest and open the result, verified, where it is staged."""
         self._write(MANIFEST_NAME, write_manifest(manifest).encode())

@@ -27,6 +27,7 @@ _EXACTNESS = (
     Precision.INT16X8,
     Precision.DYNAMIC,
     Precision.INT8,
+    Precision.INT4,
 )
 
 

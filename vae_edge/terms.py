@@ -59,6 +59,7 @@ class Precision(_Term):
     DYNAMIC = "dynamic"
     INT8 = "int8"
     INT16X8 = "int16x8"
+    INT4 = "int4"
 
 
 class Target(_Term):

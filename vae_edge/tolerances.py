@@ -72,6 +72,12 @@ TOLERANCES: Mapping[Precision, Mapping[str, Limits]] = MappingProxyType(
             "z_log_var": _DYNAMIC_LATENT,
             "reconstruction": _DYNAMIC_IMAGE,
         },
+        # Not exported here; for artifacts that others made.
+        Precision.INT4: {
+            "z_mean": _INT8_LATENT,
+            "z_log_var": _INT8_LATENT,
+            "reconstruction": _INT8_IMAGE,
+        },
     }
 )
 

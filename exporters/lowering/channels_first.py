@@ -1,9 +1,9 @@
 """Convolutions with their channels first, as ONNX has them, and as few transposes as possible.
 
-A convolution on (height, width, channels) is one on (channels, height, width) between two transposes.
-Convolutions that read one tensor share the first of them. Two transposes in a row are one, or none; and
-where values are laid out by a dense layer just before, or only read by one just after, its columns or
-rows are put in that order instead:
+A convolution on (height, width, channels) is one on (channels, height, width) between two
+transposes. Convolutions that read one tensor share the first of them. Two transposes in a row are
+one, or none; and where values are laid out by a dense layer just before, or only read by one just
+after, its columns or rows are put in that order instead:
 
     transpose(reshape(W x + b)) = reshape(W' x + b') with the columns of W and b permuted,
     W flatten(transpose(x)) = W' flatten(x) with the rows of W permuted.
@@ -124,9 +124,7 @@ def _cancelled(graph: Graph, node: Node, op: Transpose) -> Graph | None:
         made = replace(node, op=Reshape(to=graph.shapes[node.output]), inputs=(source,))
         return graph.replacing((node,), (made,))
     others = [
-        replace(
-            other, inputs=tuple(source if n == node.output else n for n in other.inputs)
-        )
+        replace(other, inputs=tuple(source if n == node.output else n for n in other.inputs))
         for other in graph.nodes
         if other is not node
     ]
@@ -134,7 +132,7 @@ def _cancelled(graph: Graph, node: Node, op: Transpose) -> Graph | None:
 
 
 def _into_columns(graph: Graph, node: Node, op: Transpose) -> Graph | None:
-    """dense -> reshape -> transpose: the dense layer makes its values in the other order."""
+    """Dense -> reshape -> transpose: the dense layer makes its values in the other order."""
     reshape = graph.maker(node.inputs[0])
     if reshape is None or not isinstance(reshape.op, Reshape):
         return None
@@ -156,7 +154,7 @@ def _into_columns(graph: Graph, node: Node, op: Transpose) -> Graph | None:
 
 
 def _into_rows(graph: Graph, node: Node, op: Transpose) -> Graph | None:
-    """transpose -> reshape to a vector -> dense layers: they read the values in the other order."""
+    """Transpose -> reshape to a vector -> dense layers: they read the values in the other order."""
     reshape = graph.only_user(node.output)
     if reshape is None or not isinstance(reshape.op, Reshape) or len(reshape.op.to) != 1:
         return None

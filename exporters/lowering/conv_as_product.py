@@ -2,10 +2,11 @@
 
     out[y, x] = bias + sum over taps t of in[(y, x) + t - pad] W[t]
 
-is the product of the row [in[(y, x) + t - pad] for every tap t] with the taps' weights stacked. Shifted
-copies are slices of the input with zeros around it; convolutions that read one tensor, as the phases of
-a transposed convolution do, share them. In channels-last order every copy moves whole rows, nothing is
-transposed, and the product is the plain matrix product that every runtime is fastest at.
+is the product of the row [in[(y, x) + t - pad] for every tap t] with the taps' weights stacked.
+Shifted copies are slices of the input with zeros around it; convolutions that read one tensor, as
+the phases of a transposed convolution do, share them. In channels-last order every copy moves
+whole rows, nothing is transposed, and the product is the plain matrix product that every runtime
+is fastest at.
 
 Source: K. Chellapilla et al., "High Performance Convolutional Neural Networks for Document
 Processing", 2006, for the product over gathered rows (im2col).
@@ -111,9 +112,7 @@ class _Builder:
         gathered = copies[0]
         if len(copies) > 1:
             gathered = next(self._graph.fresh(f"{conv.output}/gathered"))
-            yield Node(
-                name=conv.name, op=Concat(axis=2), inputs=tuple(copies), output=gathered
-            )
+            yield Node(name=conv.name, op=Concat(axis=2), inputs=tuple(copies), output=gathered)
         dense = Dense(
             kernel=np.ascontiguousarray(
                 op.kernel.reshape(rows * columns * channels_in, channels_out)
@@ -144,7 +143,5 @@ class _Builder:
 
     def _share(self, op: Op, source: str) -> str:
         output = next(self._names)
-        self._shared.append(
-            Node(name=self._convs[0].name, op=op, inputs=(source,), output=output)
-        )
+        self._shared.append(Node(name=self._convs[0].name, op=op, inputs=(source,), output=output))
         return output

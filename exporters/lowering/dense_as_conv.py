@@ -2,10 +2,10 @@
 
     y[o] = b[o] + sum over y, x, c of in[y, x, c] W[(y, x, c), o]
 
-is a convolution without padding whose only output pixel is y: the same products in the same order. It
-needs no Flatten, and where weights are int8 and activations float its kernel exists with one scale per
-channel in every runtime, which that of the dense layer does not (FULLY_CONNECTED version 12 is newer
-than tflite-runtime 2.14).
+is a convolution without padding whose only output pixel is y: the same products in the same
+order. It needs no Flatten, and where weights are int8 and activations float its kernel exists
+with one scale per channel in every runtime, which that of the dense layer does not
+(FULLY_CONNECTED version 12 is newer than tflite-runtime 2.14).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batch normalisation folded into the layer before it.
 
-At inference it is y = x * a + b with one a and b per channel, and x = W * input + c gives
-y = (a W) * input + (a c + b): the same layer with other weights. In a layer with an activation of its
+At inference it is y = x * a + b with one a and b per channel, and x = W * input + c gives y = (a
+W) * input + (a c + b): the same layer with other weights. In a layer with an activation of its
 own between the two, it cannot be folded.
 
 Source: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient

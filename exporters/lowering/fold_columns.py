@@ -1,13 +1,14 @@
 """A convolution to very few channels, several columns at a time.
 
-A convolution to one channel leaves most lanes of a vector unit idle. F neighbouring columns of the image
-read as one column of F times the channels are the same numbers in the same order, so with x = F b + f
+A convolution to one channel leaves most lanes of a vector unit idle. F neighbouring columns of
+the image read as one column of F times the channels are the same numbers in the same order, so
+with x = F b + f
 
     out[y, F b + f] = bias + sum over ky, kx of in[y + ky - top, F b + (f + kx - left)] w[ky, kx]
 
-is a convolution from (h, w / F, F * channels in) to (h, w / F, F * channels out): column f + kx - left
-lies in block floor((f + kx - left) / F) beside block b, at the remainder. The kernel holds zeros where a
-column of the block is out of reach.
+is a convolution from (h, w / F, F * channels in) to (h, w / F, F * channels out): column f + kx -
+left lies in block floor((f + kx - left) / F) beside block b, at the remainder. The kernel holds
+zeros where a column of the block is out of reach.
 """
 
 from __future__ import annotations
@@ -66,17 +67,13 @@ class FoldColumns:
             return f"{width} columns cannot be folded by {fold}"
         left = op.pads[1][0]
         low, high = (-left) // fold, (fold - 1 + taps - 1 - left) // fold
-        kernel = np.zeros(
-            (rows, high - low + 1, fold, channels_in, fold, channels_out), np.float32
-        )
+        kernel = np.zeros((rows, high - low + 1, fold, channels_in, fold, channels_out), np.float32)
         for f in range(fold):
             for kx in range(taps):
                 block, column = divmod(f + kx - left, fold)
                 kernel[:, block - low, column, :, f] = op.kernel[:, kx]
         folded = Conv(
-            kernel=kernel.reshape(
-                rows, high - low + 1, fold * channels_in, fold * channels_out
-            ),
+            kernel=kernel.reshape(rows, high - low + 1, fold * channels_in, fold * channels_out),
             bias=np.tile(op.bias, fold),
             pads=(op.pads[0], (-low, high)),
             activation=op.activation,

@@ -4,24 +4,25 @@ A transposed convolution with stride s and padding p gives, along each axis,
 
     out[o] = bias + sum of x[i] * w[k] over all i, k with s * i + k - p = o.
 
-Write o = s * m + f with the phase f in 0..s-1, and f + p = s * q + r with r in 0..s-1. Then k has to
-be r + s * j for some j, and i = m + q - j, so that
+Write o = s * m + f with the phase f in 0..s-1, and f + p = s * q + r with r in 0..s-1. Then k has
+to be r + s * j for some j, and i = m + q - j, so that
 
     out[s * m + f] = bias + sum over j of x[m + q - j] * w[r + s * j]:
 
-an ordinary stride-1 convolution of x with the taps r, r + s, r + 2s, ... in reverse. Each tap is used
-in one phase only, so the phases together do as many products as the transposed convolution, and none
-with an inserted zero. A phase without taps (kernel smaller than the stride) is the bias alone: one tap
-of weight zero. With stride 1 the one phase is the convolution with the flipped kernel.
+an ordinary stride-1 convolution of x with the taps r, r + s, r + 2s, ... in reverse. Each tap is
+used in one phase only, so the phases together do as many products as the transposed convolution,
+and none with an inserted zero. A phase without taps (kernel smaller than the stride) is the bias
+alone: one tap of weight zero. With stride 1 the one phase is the convolution with the flipped
+kernel.
 
-Phases of an axis are all made ceil(out / s) long, put side by side, and cut at `out`. Side by side costs
-no permutation: concatenating the column phases on the channels gives (h, w, s * c), which read as
-(h, s * w, c) is interleaved already, and concatenating the row phases on the columns gives
-(h, s * w, s * c), which read as (s * h, s * w, c) has the rows interleaved too.
+Phases of an axis are all made ceil(out / s) long, put side by side, and cut at `out`. Side by
+side costs no permutation: concatenating the column phases on the channels gives (h, w, s * c),
+which read as (h, s * w, c) is interleaved already, and concatenating the row phases on the
+columns gives (h, s * w, s * c), which read as (s * h, s * w, c) has the rows interleaved too.
 
-`Form.ROWS` makes all column phases of a row phase in one convolution, with zeros where a phase lacks a
-tap: 12 products instead of 9 for a 3x3 kernel with stride 2, in half as many operators and without the
-concatenation of the columns.
+`Form.ROWS` makes all column phases of a row phase in one convolution, with zeros where a phase
+lacks a tap: 12 products instead of 9 for a 3x3 kernel with stride 2, in half as many operators
+and without the concatenation of the columns.
 
 Source: W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016
 (arXiv:1609.07009), for the equivalence.
@@ -142,9 +143,7 @@ class LowerConvTranspose:
 
 
 class _Builder:
-    def __init__(
-        self, graph: Graph, node: Node, op: ConvTranspose, *, flat_rows: bool
-    ) -> None:
+    def __init__(self, graph: Graph, node: Node, op: ConvTranspose, *, flat_rows: bool) -> None:
         self._node, self._op, self._flat_rows = node, op, flat_rows
         self._names = graph.fresh(node.output)
         self._nodes: list[Node] = []

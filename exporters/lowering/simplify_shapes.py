@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporters.graph import Graph, Reshape
+from exporters.graph import Graph, Node, Reshape
 from exporters.lowering.base import PassResult
 
 __all__ = ["SimplifyShapes"]
@@ -27,7 +27,7 @@ class SimplifyShapes:
         """Simplify until nothing changes."""
         applied: list[str] = []
         sources: dict[str, str] = {}
-        nodes = []
+        nodes: list[Node] = []
         leaving = set(graph.outputs.values())
         for node in graph.nodes:
             inputs = tuple(sources.get(name, name) for name in node.inputs)

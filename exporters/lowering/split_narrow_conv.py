@@ -1,13 +1,13 @@
 """A convolution to very few channels as a product per tap, and a sum of shifted maps.
 
-Vector units compute 8 to 32 output channels at once, so that a 3x3 convolution to one channel uses a
-fraction of them. Its products do not depend on where they are added:
+Vector units compute 8 to 32 output channels at once, so that a 3x3 convolution to one channel
+uses a fraction of them. Its products do not depend on where they are added:
 
     out[y, x, o] = bias[o] + sum over taps t = (ky, kx) of  (sum over c of in[., ., c] w[t, c, o])
                    shifted by t,
 
-so a 1x1 convolution to (taps * channels out) maps does all of the multiplying at full width, and adding
-the shifted maps is one addition per tap.
+so a 1x1 convolution to (taps * channels out) maps does all of the multiplying at full width, and
+adding the shifted maps is one addition per tap.
 """
 
 from __future__ import annotations
@@ -59,14 +59,18 @@ class SplitNarrowConv:
             return None
         if op.strides != (1, 1) or op.dilations != (1, 1) or op.groups != 1:
             return (
-                f"strides {op.strides}, dilations {op.dilations}, groups {op.groups}; expected 1 of each"
+                f"strides {op.strides}, dilations {op.dilations}, groups {op.groups}; "
+                "expected 1 of each"
             )
         if op.layout is not Layout.CHANNELS_LAST:
             return "its channels come first"
         if op.activation is not None:
             return f"it applies {op.activation} to the sum"
         if channels_in < _MIN_CHANNELS_IN:
-            return f"it has {channels_in} channels in; with fewer than {_MIN_CHANNELS_IN} it gains nothing"
+            return (
+                f"it has {channels_in} channels in; with fewer than {_MIN_CHANNELS_IN} it gains "
+                "nothing"
+            )
         if taps * channels_out > _MAX_MAPS:
             return f"it would need {taps * channels_out} maps; more than {_MAX_MAPS} do not pay"
         maps = next(graph.fresh(f"{node.output}/maps"))

@@ -1,10 +1,12 @@
-"""The sum of shifted maps as two convolutions with kernels of ones: down the columns, then the rows.
+"""The sum of shifted maps as two convolutions with kernels of ones.
+
+Down the columns first, then along the rows:
 
     u[y, x, (o, kx)] = sum over ky of in[y + ky - top, x, (o, ky, kx)]
     out[y, x, o] = bias[o] + sum over kx of u[y, x + kx - left, (o, kx)]
 
-Both sums are exact: every product is with 1 or 0. A product per tap in a Dense layer becomes a 1x1
-convolution, so that the whole stays one delegate from end to end in TFLite.
+Both sums are exact: every product is with 1 or 0. A product per tap in a Dense layer becomes a
+1x1 convolution, so that the whole stays one delegate from end to end in TFLite.
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
 """Channels of one tensor brought to one range: exact for rectified layers.
 
-An 8-bit tensor has one scale, so a channel that reaches a quarter as far as the widest has a quarter of
-the steps. relu(s v) = s relu(v) for s > 0, so that a layer's output channels can be scaled by s and the
-next layer's input channels by 1 / s: the same function, with every channel of the tensor between them
-reaching as far as the widest.
+An 8-bit tensor has one scale, so a channel that reaches a quarter as far as the widest has a
+quarter of the steps. relu(s v) = s relu(v) for s > 0, so that a layer's output channels can be
+scaled by s and the next layer's input channels by 1 / s: the same function, with every channel of
+the tensor between them reaching as far as the widest.
 
-Source: M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019
-(arXiv:1906.04721), section 4.1; the scales here come from activations instead of weights, because with
-one weight scale per channel it is the activations that lack steps.
+What a channel gains in steps of its own its weights lose in the next layer, where input channels
+share the scale of an output channel. `power` lies between: s = (widest / reach) ** power.
+
+Source: M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
+2019 (arXiv:1906.04721), section 4.1, with scales from activations instead of weights, since with
+one weight scale per channel it is the activations that lack steps; and the power from G. Xiao et
+al., "SmoothQuant", 2022 (arXiv:2211.10438), section 4.
 """
 
 from __future__ import annotations
@@ -33,9 +37,11 @@ class Equalize:
 
     Attributes:
         reach: largest value of every channel, by tensor; of the graph that the pass gets.
+        power: how far channels are brought together, 0 (not at all) to 1 (to one range).
     """
 
     reach: Mapping[str, FloatArray]
+    power: float = 1.0
 
     @property
     def name(self) -> str:
@@ -50,7 +56,7 @@ class Equalize:
             if not isinstance(node.op, (Conv, ConvTranspose, Dense)):
                 continue
             current = next(each for each in graph.nodes if each.output == node.output)
-            result = _equalized(graph, current, self.reach)
+            result = self._equalized(graph, current)
             if isinstance(result, str):
                 refused.append(Refusal(node=node.name, reason=result))
             else:
@@ -58,35 +64,39 @@ class Equalize:
                 applied.append(node.name)
         return PassResult(graph=graph, applied=tuple(applied), refused=tuple(refused))
 
-
-def _equalized(graph: Graph, node: Node, reach: Mapping[str, FloatArray]) -> Graph | str:
-    op = node.op
-    assert isinstance(op, (Conv, ConvTranspose, Dense))  # noqa: S101  chosen so
-    if op.activation is not Activation.RELU:
-        return f"{op.activation or 'no activation'} does not let scales through; expected relu"
-    tensor, chain = node.output, [node.output]
-    while isinstance(user := graph.only_user(tensor), Node) and isinstance(user.op, Reshape):
-        tensor = user.output
-        chain.append(tensor)
-    readers = graph.users(tensor)
-    if tensor in graph.outputs.values() or not readers:
-        return "its output leaves the graph"
-    if not all(isinstance(reader.op, (Conv, ConvTranspose, Dense)) for reader in readers):
-        others = [type(r.op).__name__ for r in readers]
-        return f"its output is read by {', '.join(others)}; expected convolutions and dense layers"
-    # The shape with the fewest values in its last axis says what a channel is: (h, w, c).
-    shape = min((graph.shapes[name] for name in chain), key=lambda each: each[-1])
-    widest = reach[next(name for name in chain if graph.shapes[name] == shape)]
-    top = float(widest.max())
-    if top <= 0:
-        return "its output was never positive in calibration"
-    scales = np.minimum(top / np.maximum(widest, top / _MAX_SCALE), _MAX_SCALE)
-    swapped = {id(node): replace(node, op=_outputs_scaled(op, scales))}
-    for reader in readers:
-        assert isinstance(reader.op, (Conv, ConvTranspose, Dense))  # noqa: S101  checked above
-        inputs = graph.shapes[tensor]
-        swapped[id(reader)] = replace(reader, op=_inputs_scaled(reader.op, 1 / scales, inputs))
-    return graph.with_nodes(swapped.get(id(each), each) for each in graph.nodes)
+    def _equalized(self, graph: Graph, node: Node) -> Graph | str:
+        op = node.op
+        assert isinstance(op, (Conv, ConvTranspose, Dense))  # noqa: S101  chosen so
+        if op.activation is not Activation.RELU:
+            return f"{op.activation or 'no activation'} does not let scales through; expected relu"
+        tensor, chain = node.output, [node.output]
+        while isinstance(user := graph.only_user(tensor), Node) and isinstance(user.op, Reshape):
+            tensor = user.output
+            chain.append(tensor)
+        readers = graph.users(tensor)
+        if tensor in graph.outputs.values() or not readers:
+            return "its output leaves the graph"
+        if not all(isinstance(reader.op, (Conv, ConvTranspose, Dense)) for reader in readers):
+            others = [type(r.op).__name__ for r in readers]
+            return (
+                f"its output is read by {', '.join(others)}; expected convolutions and dense layers"
+            )
+        # The shape with the fewest values in its last axis says what a channel is: (h, w, c).
+        shape = min((graph.shapes[name] for name in chain), key=lambda each: each[-1])
+        widest = self.reach[next(name for name in chain if graph.shapes[name] == shape)]
+        top = float(widest.max())
+        if top <= 0:
+            return "its output was never positive in calibration"
+        ratios = top / np.maximum(widest, top / _MAX_SCALE)
+        scales = np.asarray(ratios**self.power, np.float32)
+        swapped = {id(node): replace(node, op=_outputs_scaled(op, scales))}
+        for reader in readers:
+            assert isinstance(reader.op, (Conv, ConvTranspose, Dense))  # noqa: S101  checked above
+            inputs = graph.shapes[tensor]
+            swapped[id(reader)] = replace(
+                reader, op=_inputs_scaled(reader.op, np.float32(1) / scales, inputs)
+            )
+        return graph.with_nodes(swapped.get(id(each), each) for each in graph.nodes)
 
 
 def _outputs_scaled(

@@ -1,4 +1,4 @@
-"""Which operators of a graph compute in integers, and with which scales: the same for every format."""
+"""Which operators of a graph compute in integers, and with which scales, in any format."""
 
 from __future__ import annotations
 

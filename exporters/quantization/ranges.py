@@ -1,10 +1,10 @@
 """Ranges of 8-bit tensors: observed, shared where values are only moved, and searched.
 
-The largest value that calibration met is seldom the best end of a range: a layer's few largest values
-often feed outputs that are saturated anyway (the sigmoid of a logit of 20 is that of 12), while every
-value pays for the wider steps. What counts is the error of the component's outputs, so that is what the
-ends are chosen by: each range is narrowed as long as the outputs on the calibration rows come closer to
-the float model's.
+The largest value that calibration met is seldom the best end of a range: a layer's few largest
+values often feed outputs that are saturated anyway (the sigmoid of a logit of 20 is that of 12),
+while every value pays for the wider steps. What counts is the error of the component's outputs,
+so that is what the ends are chosen by: each range is narrowed as long as the outputs on the
+calibration rows come closer to the float model's.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ __all__ = ["Objective", "SharedRanges", "search_ranges", "squared_error"]
 Objective = Callable[[Mapping[str, FloatArray]], float]
 
 _MOVES = (Concat, Pad, Reshape, Slice, Transpose)
-_FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-_SWEEPS = 2
+# An end is moved by these numbers of steps, each a tenth of itself, as long as that helps.
+_STEP = 0.9
+_STRIDES = (4, 2, 1)
+_SWEEPS = 3
+# The narrowest end that is tried, as a share of the observed one.
+_NARROWEST = 0.1
 # Fewer rows make the search quick and its choice noisy: 256 and 512 choose alike within 0.1 dB.
 _SEARCH_ROWS = 256
 
@@ -109,42 +113,59 @@ def search_ranges(
     shared: SharedRanges,
     rows: FloatArray,
     objective: Objective,
+    *,
+    fixed: frozenset[str] = frozenset(),
 ) -> dict[str, Range]:
-    """Narrow the ranges of a plan's integer tensors, one group after the other.
+    """Move the ends of a plan's ranges, one after the other, while the outputs come closer.
+
+    Coordinate descent: every end goes up or down a ladder of factors in strides that become
+    shorter, and the ends are gone through again until none moves.
 
     Args:
         graph: lowered.
         plan: what computes in integers; its ranges are not read.
         shared: groups and their observed ranges, where the search begins.
-        rows: calibration inputs; the objective knows the float outputs for the first
-            `search_rows(rows)` of them.
+        rows: calibration inputs; the objective knows the float outputs for `search_rows(rows)`.
         objective: error of the outputs, smaller is better.
+        fixed: groups whose ranges stay.
 
     Returns:
         A range for every tensor of the graph.
     """
     simulation = Simulation(graph, plan)
-    chosen = dict(shared.observed)
     used = search_rows(rows)
 
     def error(groups: Mapping[str, Range]) -> float:
         return objective(simulation.run(used, shared.ranges(groups)))
 
+    chosen = dict(shared.observed)
     best = error(chosen)
+    ends = [
+        (group, end)
+        for group in _searched(graph, plan, shared)
+        for end in ("low", "high")
+        if group not in fixed and getattr(shared.observed[group], end) != 0
+    ]
     for _ in range(_SWEEPS):
-        for group in _searched(graph, plan, shared):
-            for end in ("low", "high"):
-                start = shared.observed[group]
-                if getattr(start, end) == 0:
-                    continue
-                for factor in _FACTORS:
-                    ends = {"low": chosen[group].low, "high": chosen[group].high}
-                    ends[end] = getattr(start, end) * factor
-                    trial = {**chosen, group: Range(**ends)}
-                    value = error(trial)
-                    if value < best:
+        before = best
+        for group, end in ends:
+            for stride in _STRIDES:
+                for factor in (_STEP**stride, _STEP**-stride):
+                    while True:
+                        trial = {**chosen, group: _moved(chosen[group], end, factor)}
+                        share = getattr(trial[group], end) / getattr(shared.observed[group], end)
+                        if not _NARROWEST <= share <= 1.0 + 1e-9 or (value := error(trial)) >= best:
+                            break
                         best, chosen = value, trial
+        if best >= before:
+            break
     return shared.ranges(chosen)
+
+
+def _moved(range_: Range, end: str, factor: float) -> Range:
+    ends = {"low": range_.low, "high": range_.high}
+    ends[end] *= factor
+    return Range(low=ends["low"], high=ends["high"])
 
 
 def search_rows(rows: FloatArray) -> FloatArray:

@@ -1,29 +1,31 @@
-"""Rounding weights so that their errors cancel on the data, instead of each weight to its nearest step.
+"""Rounding weights so that their errors cancel on the data, instead of each to its nearest step.
 
-A layer's output error is X (W - Q), with X its inputs on the calibration rows. Rounding one weight leaves
-an error that the weights not yet rounded can make up for, in the least-squares sense:
+A layer's output error is X (W - Q), with X its inputs on the calibration rows. Rounding one
+weight leaves an error that the weights not yet rounded can make up for, in the least-squares
+sense:
 
     for each input i in turn: q_i = round(w_i), then w_j -= (w_i - q_i) H^-1_ij / H^-1_ii for j > i,
 
-with H = X^T X. A ridge on H (a share of its mean diagonal) keeps the weights near their own values in
-directions that the calibration rows do not show.
+with H = X^T X. A ridge on H (a share of its mean diagonal) keeps the weights near their own
+values in directions that the calibration rows do not show.
 
 Source: E. Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", 2022 (arXiv:2210.17323), after B. Hassibi and D. Stork, "Optimal Brain Surgeon", 1993.
+Transformers", 2022 (arXiv:2210.17323), after B. Hassibi and D. Stork, "Optimal Brain Surgeon",
+1993.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporters.graph import Conv, Dense, Graph, Node
-from exporters.quantization.plan import QuantizationPlan, QuantizedWeights, quantize_weights
+from exporters.graph import Conv, Dense, Graph, Layout, Node
+from exporters.quantization.plan import QuantizationPlan, quantize_weights
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
 
@@ -82,18 +84,17 @@ def _inputs_of(
         outputs={"x": tensor},
     ).with_nodes(graph.nodes)
     x = Simulation(part, plan, also=graph).run(rows, plan.ranges)["x"]
-    if isinstance(node.op, Dense):
-        gathered = x.reshape(-1, x.shape[-1])
-    else:
-        gathered = _patches(node.op, x)
+    gathered = _patches(node.op, x) if isinstance(node.op, Conv) else x.reshape(-1, x.shape[-1])
     if len(gathered) > _MAX_ROWS:
         gathered = gathered[rng.permutation(len(gathered))[:_MAX_ROWS]]
     return gathered
 
 
-def _patches(op: Any, x: FloatArray) -> FloatArray:
+def _patches(op: Conv, x: FloatArray) -> FloatArray:
     tf: Any = importlib.import_module("tensorflow")
     height, width, channels, _ = op.kernel.shape
+    if op.layout is Layout.CHANNELS_FIRST:
+        x = x.transpose(0, 2, 3, 1)
     padded = np.pad(x, ((0, 0), *op.pads, (0, 0)))
     patches = tf.image.extract_patches(
         padded, (1, height, width, 1), (1, *op.strides, 1), (1, *op.dilations, 1), "VALID"

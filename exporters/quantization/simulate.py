@@ -50,9 +50,11 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
     lows: dict[str, FloatArray] = {}
     highs: dict[str, FloatArray] = {}
     for start in range(0, len(rows), _BATCH):
-        for name, (low, high) in zip(
-            names, extremes(tf.constant(rows[start : start + _BATCH])), strict=False
-        ) if start else _first(extremes, names, tf.constant(rows[:_BATCH])):
+        for name, (low, high) in (
+            zip(names, extremes(tf.constant(rows[start : start + _BATCH])), strict=False)
+            if start
+            else _first(extremes, names, tf.constant(rows[:_BATCH]))
+        ):
             low, high = low.numpy(), high.numpy()
             lows[name] = np.minimum(lows.get(name, low), low)
             highs[name] = np.maximum(highs.get(name, high), high)
@@ -88,11 +90,10 @@ def _stores_int8(node: Node, plan: QuantizationPlan) -> bool:
 class Simulation:
     """A quantized graph that can be run with one set of ranges after another."""
 
-    def __init__(
-        self, graph: Graph, plan: QuantizationPlan, *, also: Graph | None = None
-    ) -> None:
-        """Compile it: ranges are inputs of the compiled function, so that a search does not
-        compile it again.
+    def __init__(self, graph: Graph, plan: QuantizationPlan, *, also: Graph | None = None) -> None:
+        """Compile it.
+
+        Ranges are inputs of what is compiled, so that a search does not compile it again.
 
         Args:
             graph: what to compute.

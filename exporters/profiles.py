@@ -1,0 +1,140 @@
+"""Which passes a component goes through for a format, a precision and a target, and why.
+
+Every choice here was measured: `python -m benchmarks.forms` builds the alternatives of one list
+side by side, times them in turns, and docs/performance.md keeps what it found, with instruction
+counts for the processors that are not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporters.lowering.base import LoweringPass
+from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
+from exporters.lowering.conv_as_product import ConvAsProduct
+from exporters.lowering.dense_as_conv import DenseAsConv
+from exporters.lowering.fold_batch_norm import FoldBatchNorm
+from exporters.lowering.fuse_activation import FuseActivation
+from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
+from exporters.lowering.simplify_shapes import SimplifyShapes
+from exporters.lowering.split_narrow_conv import SplitNarrowConv
+from exporters.lowering.split_weights import SplitWeights
+from exporters.lowering.sum_by_convolution import SumByConvolution
+from vae_edge.terms import Format, Precision, Target
+
+__all__ = ["PREPARE", "Profile", "profile_for"]
+
+# Before anything else, for every format: what later passes match is what is left.
+PREPARE: tuple[LoweringPass, ...] = (SimplifyShapes(), FoldBatchNorm(), FuseActivation())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """An ordered list of passes, run after `PREPARE`.
+
+    Attributes:
+        name: what the manifest calls it.
+        passes: in order.
+        why: what was measured, in a sentence.
+    """
+
+    name: str
+    passes: tuple[LoweringPass, ...]
+    why: str
+
+
+_TFLITE_FLOAT = Profile(
+    name="tflite float",
+    passes=(
+        # Before the narrow layer: a transposed convolution with stride 1 becomes one here.
+        LowerConvTranspose(),
+        SplitNarrowConv(),
+        SumByConvolution(),
+        # What the interleaving reshapes meet: the decoder's own Reshape, and Flatten.
+        SimplifyShapes(),
+    ),
+    why="nine products per output instead of twelve, and the layer to one channel as a product per "
+    "tap: one delegate from end to end",
+)
+_TFLITE_DYNAMIC = Profile(
+    name="tflite dynamic",
+    # Every convolution quantizes its input as it comes, so fewer and larger ones are faster: by
+    # rows, and the layer to one channel in one piece.
+    passes=(
+        LowerConvTranspose(form=Form.ROWS),
+        DenseAsConv(),
+        SplitWeights(),
+        SimplifyShapes(),
+    ),
+    why="each operator quantizes its input anew, so that half as many with a third more products "
+    "are faster",
+)
+_TFLITE_INT8 = Profile(
+    name="tflite int8",
+    # The layer to one channel stays in one piece: its maps would each need a range, and cost 2 dB.
+    passes=(LowerConvTranspose(), DenseAsConv(), SplitWeights(), SimplifyShapes()),
+    why="nine products per output; the heads read their image as a convolution, with 16-bit "
+    "weights in two parts",
+)
+_TFLITE_MICRO = Profile(
+    name="tflite int8, integers at the boundary",
+    passes=(LowerConvTranspose(), SimplifyShapes()),
+    why="nothing but operators that have an 8-bit kernel on microcontrollers and NPUs",
+)
+_TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
+_ONNX_FLOAT_X86 = Profile(
+    name="onnx float, x86",
+    passes=(LowerConvTranspose(flat_rows=True), SplitNarrowConv(), *_TO_ONNX),
+    why="ONNX Runtime's blocked convolutions on x86 are as fast as its matrix products and need no "
+    "gathering",
+)
+_ONNX_FLOAT = Profile(
+    name="onnx float",
+    passes=(LowerConvTranspose(), SplitNarrowConv(), ConvAsProduct(), *_TO_ONNX),
+    why="on arm64 gathering rows and multiplying takes a fifth fewer instructions than "
+    "convolutions, and on x86 it is not slower than the stock export",
+)
+# Integer convolutions have their channels last inside ONNX Runtime: it drops these transposes
+# itself.
+_TO_QLINEAR = (
+    SimplifyShapes(),
+    ChannelsFirst(),
+    RemoveTransposes(permute_dense=False),
+    SimplifyShapes(),
+)
+_ONNX_INT8_X86 = Profile(
+    name="onnx int8, x86",
+    passes=(
+        LowerConvTranspose(form=Form.ROWS),
+        SplitNarrowConv(bias_in_maps=False),
+        SplitWeights(),
+        *_TO_QLINEAR,
+    ),
+    why="with VNNI a third more products cost less than twice as many operators",
+)
+_ONNX_INT8 = Profile(
+    name="onnx int8",
+    passes=(
+        LowerConvTranspose(),
+        SplitNarrowConv(bias_in_maps=False),
+        SplitWeights(),
+        *_TO_QLINEAR,
+    ),
+    why="without dot-product instructions the third more products of the other form make it slower "
+    "than float32",
+)
+
+
+def profile_for(
+    format: Format, precision: Precision, target: Target, *, integer_io: bool = False
+) -> Profile:
+    """Give the passes for a format, a precision and a target."""
+    if format is Format.TFLITE:
+        if precision is Precision.DYNAMIC:
+            return _TFLITE_DYNAMIC
+        if precision is Precision.INT8:
+            return _TFLITE_MICRO if integer_io else _TFLITE_INT8
+        return _TFLITE_FLOAT
+    if precision is Precision.INT8:
+        return _ONNX_INT8_X86 if target is Target.X86 else _ONNX_INT8
+    return _ONNX_FLOAT_X86 if target is Target.X86 else _ONNX_FLOAT

@@ -1,0 +1,70 @@
+"""What a plan means, in the manifest's words."""
+
+from __future__ import annotations
+
+from exporters.graph import Conv, Dense, Graph, Node
+from exporters.quantization.plan import QuantizationPlan, WeightMode
+from vae_edge.manifest import QuantizationRecord
+from vae_edge.terms import Format, Precision
+
+__all__ = ["FLOAT16", "FLOAT32", "describe"]
+
+FLOAT32 = QuantizationRecord(
+    weights="float32",
+    weight_granularity="none",
+    weights_symmetric=None,
+    activations="float32",
+    activations_symmetric=None,
+    note="nothing is quantized",
+)
+FLOAT16 = QuantizationRecord(
+    weights="float16",
+    weight_granularity="none",
+    weights_symmetric=None,
+    activations="float32",
+    activations_symmetric=None,
+    note="weights are stored in float16 and widened once, when the model loads",
+)
+_ON_THE_FLY = {
+    Format.TFLITE: "activations are quantized on the fly, operator by operator",
+    Format.ONNX: "weights are widened once, when the model loads, and computed with in float32",
+}
+
+
+def describe(
+    graph: Graph, plan: QuantizationPlan, precision: Precision, format: Format
+) -> QuantizationRecord:
+    """Spell out a precision for one artifact, naming the layers that stay in float."""
+    if precision is Precision.FLOAT32:
+        return FLOAT32
+    if precision is Precision.FLOAT16:
+        return FLOAT16
+    weighted = [node for node in graph.nodes if isinstance(node.op, (Conv, Dense))]
+    floats = [node for node in weighted if not _stores_int8(node, plan)]
+    notes = []
+    if precision is Precision.DYNAMIC:
+        notes.append(_ON_THE_FLY[format])
+    elif plan.integer_io:
+        notes.append("inputs and outputs are 8-bit integers too")
+    else:
+        notes.append("inputs and outputs are float32")
+    if floats:
+        names = ", ".join(dict.fromkeys(node.name for node in floats))
+        notes.append(f"in float32: {names}")
+    integer = precision is Precision.INT8
+    return QuantizationRecord(
+        weights="int8",
+        weight_granularity="per-channel",
+        weights_symmetric=True,
+        activations=("int8" if format is Format.TFLITE else "uint8") if integer else "float32",
+        activations_symmetric=False if integer else None,
+        note="; ".join(notes),
+    )
+
+
+def _stores_int8(node: Node, plan: QuantizationPlan) -> bool:
+    return (
+        node.output in plan.integer
+        or node.output in plan.integer_input
+        or plan.weight_mode(node.output) is WeightMode.INT8
+    )
