@@ -24,9 +24,12 @@ from benchmarks.report import SCHEMA_VERSION, BenchmarkReport, Settings, Skipped
 from benchmarks.statistics import relative_spread, summarize, taken
 from benchmarks.summary import Measured, candidate_reports
 from benchmarks.timer import Calibration, Pace, pace
+from benchmarks.verdicts import with_verdicts
 from vae_edge._version import __version__
 from vae_edge.bundle import Bundle
 from vae_edge.errors import RuntimeMissingError, UsageError
+from vae_edge.manifest import QualityBudget
+from vae_edge.selection import DEFAULT_BUDGET
 
 __all__ = ["measure", "run_benchmark"]
 
@@ -48,6 +51,7 @@ def run_benchmark(
     only: Selection | None = None,
     reference_note: str | None = None,
     verbose: bool = False,
+    budget: QualityBudget = DEFAULT_BUDGET,
     on_progress: Progress | None = None,
 ) -> BenchmarkReport:
     """Measure a bundle's artifacts, and the Keras model where one is given.
@@ -62,6 +66,7 @@ def run_benchmark(
         only: what to measure; everything by default.
         reference_note: which model the reference is, or why there is none, for the report.
         verbose: let what workers print through to stderr.
+        budget: what the best choice has to keep.
         on_progress: called with steps done and steps in all.
 
     Raises:
@@ -86,7 +91,7 @@ def run_benchmark(
     environment = read_environment(before, read_state())
     candidates = candidate_reports(measured, bundle, seed=seed)
     spreads = {c.name: relative_spread(summarize(taken(c.samples_ns))) for c in candidates}
-    return BenchmarkReport(
+    report = BenchmarkReport(
         schema_version=SCHEMA_VERSION,
         vae_edge_version=__version__,
         started_utc=started,
@@ -99,6 +104,7 @@ def run_benchmark(
         skipped=skipped,
         warnings=find_warnings(environment, threads=threads, spreads=spreads),
     )
+    return with_verdicts(report, bundle.manifest, budget)
 
 
 def _settings(threads: int, rounds: int, min_sample_ms: float, seed: int) -> Settings:

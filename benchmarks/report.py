@@ -2,6 +2,7 @@
 
 `schema_version` history:
     1  first version.
+    2  a verdict on every artifact, and the best choice among them on this machine.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from benchmarks.statistics import Interval
 from vae_edge import codec
 from vae_edge.errors import UsageError
 from vae_edge.keras_vae import KerasCall
-from vae_edge.manifest import LatencyRecord, ModelRecord
+from vae_edge.manifest import LatencyRecord, ModelRecord, SelectionRecord
 from vae_edge.terms import Format, Precision
+from vae_edge.verdict import Verdict
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -36,7 +38,7 @@ __all__ = [
     "write_report",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Part(str, Enum):
@@ -199,6 +201,9 @@ class BenchmarkReport:
         candidates: Keras first, then artifacts in the manifest's order.
         skipped: what could not be measured here.
         warnings: reasons to doubt the figures; empty on a fit machine.
+        verdicts: whether each artifact measured paid, beside float32 of its format.
+        best: which of them are the best choice here, one per component, of whatever format; None
+            where that was not asked.
     """
 
     schema_version: int
@@ -212,6 +217,8 @@ class BenchmarkReport:
     candidates: tuple[CandidateReport, ...]
     skipped: tuple[SkippedGroup, ...]
     warnings: tuple[FitnessWarning, ...]
+    verdicts: tuple[Verdict, ...] = ()
+    best: SelectionRecord | None = None
 
 
 def latency_records(report: BenchmarkReport) -> Mapping[str, LatencyRecord]:

@@ -17,6 +17,7 @@ from vae_edge.verdict import ALIKE, finite, times
 
 __all__ = [
     "DEFAULT_BUDGET",
+    "Alike",
     "Candidate",
     "alike_by_median",
     "budget_of",

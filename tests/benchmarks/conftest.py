@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.environment import Environment, MachineState
+from benchmarks.report import SCHEMA_VERSION as REPORT_SCHEMA_VERSION
+from benchmarks.report import (
+    BenchmarkReport,
+    CandidateReport,
+    LatencyStatistics,
+    Part,
+    ReferenceRecord,
+    Settings,
+)
 from vae_edge.bundle import Bundle
 from vae_edge.manifest import (
     SCHEMA_VERSION,
@@ -106,3 +116,56 @@ def make_bundle() -> MakeBundle:
         )
 
     return make
+
+
+@pytest.fixture
+def make_report() -> Callable[[], BenchmarkReport]:
+    """A report of one artifact, to be altered with `dataclasses.replace`."""
+    state = MachineState(
+        governor=None, clock_mhz=None, temperature_c=None, load_average=None, throttled=None
+    )
+    candidate = CandidateReport(
+        name="encoder int8 tflite",
+        part=Part.ENCODER,
+        format=Format.TFLITE,
+        precision=Precision.INT8,
+        keras_call=None,
+        files=("encoder.int8.tflite",),
+        size_bytes=100,
+        runtime="fake 1.0",
+        batch=1,
+        loops=4,
+        load_ms=1.0,
+        first_inference_ms=2.0,
+        warmup_ns=(1e6,),
+        samples_ns=(1e6, 1e6),
+        latency=LatencyStatistics(median_ms=1.0, p95_ms=1.0, p99_ms=1.0, mad_ms=0.0),
+        throughput_per_s=1000.0,
+        peak_rss_bytes=None,
+        times_faster_than_keras=None,
+        times_faster_than_float32=None,
+    )
+    report = BenchmarkReport(
+        schema_version=REPORT_SCHEMA_VERSION,
+        vae_edge_version="0.1.0",
+        started_utc="2030-01-01T00:00:00+00:00",
+        machine="a board",
+        model=_manifest(_record("encoder", "tflite", "int8")).model,
+        settings=Settings(threads=1, rounds=2, warmup_rounds=1, min_sample_ms=2.0, seed=0),
+        environment=Environment(
+            cpu_model=None,
+            cores=4,
+            architecture=None,
+            system="Linux",
+            python="3.11",
+            numpy="2.0",
+            emulated=False,
+            before=state,
+            after=state,
+        ),
+        reference=ReferenceRecord(measured=False, note="none", sha256=None, matches_bundle=None),
+        candidates=(candidate,),
+        skipped=(),
+        warnings=(),
+    )
+    return lambda: report

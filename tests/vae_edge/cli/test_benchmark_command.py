@@ -101,7 +101,7 @@ KERAS = candidate(
     times_faster_than_float32=None,
 )
 REPORT = BenchmarkReport(
-    schema_version=1,
+    schema_version=2,
     vae_edge_version="0.1.0",
     started_utc="2030-01-01T00:00:00+00:00",
     machine="a small board, 4 cores",
@@ -375,4 +375,4 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("run")
 def test_json_is_plain_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     invoke(bundle, "--json")
-    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 2

@@ -1,0 +1,93 @@
+"""What a run says of a bundle's artifacts: did they pay here, and which is the best choice here?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from benchmarks.report import BenchmarkReport, CandidateReport
+from benchmarks.statistics import speedup_interval
+from vae_edge.errors import UsageError
+from vae_edge.manifest import Manifest, QualityBudget
+from vae_edge.selection import Alike, Candidate, alike_by_median, by_component, choose
+from vae_edge.verdict import Ratio, verdicts
+
+__all__ = ["alike_by_samples", "candidates_of", "ratios", "with_verdicts"]
+
+
+def with_verdicts(
+    report: BenchmarkReport, manifest: Manifest, budget: QualityBudget
+) -> BenchmarkReport:
+    """Give the report with a verdict on every artifact measured, and the best choice among them.
+
+    Args:
+        report: of a bundle's artifacts.
+        manifest: of that bundle; sizes and parity are taken from it.
+        budget: what the best choice has to keep.
+    """
+    measured = {file for candidate in _single(report.candidates) for file in candidate.files}
+    found = verdicts(manifest, ratios(report.candidates))
+    return replace(
+        report,
+        verdicts=tuple(verdict for verdict in found if verdict.file in measured),
+        best=choose(
+            candidates_of(manifest, report.candidates, measured),
+            budget,
+            group=by_component,
+            alike=alike_by_samples(report.candidates),
+        ),
+    )
+
+
+def ratios(candidates: Sequence[CandidateReport]) -> Mapping[str, Ratio]:
+    """Give how many times faster than float32 each artifact was, by file, where that is known."""
+    return {
+        candidate.files[0]: Ratio(value=interval.value, low=interval.low, high=interval.high)
+        for candidate in _single(candidates)
+        if candidate.times_faster_than_float32
+        for interval in (candidate.times_faster_than_float32.interval,)
+    }
+
+
+def candidates_of(
+    manifest: Manifest, candidates: Sequence[CandidateReport], files: set[str] | None = None
+) -> tuple[Candidate, ...]:
+    """Give a bundle's artifacts with their latencies, to choose among.
+
+    Args:
+        manifest: of the bundle.
+        candidates: what was measured; an artifact that is not among them has no latency.
+        files: only these; all by default.
+    """
+    medians = {c.files[0]: c.latency.median_ms for c in _single(candidates)}
+    return tuple(
+        Candidate(record=record, median_ms=medians.get(record.file))
+        for record in manifest.artifacts
+        if files is None or record.file in files
+    )
+
+
+def alike_by_samples(candidates: Sequence[CandidateReport], *, seed: int = 0) -> Alike:
+    """Tell ties by the run's samples: the confidence interval of the ratio holds 1.
+
+    Medians within 3 % are a tie too: what differs less is worth less than a smaller file.
+    """
+    samples = {c.files[0]: c.samples_ns for c in _single(candidates)}
+
+    def alike(one: Candidate, other: Candidate) -> bool:
+        if alike_by_median(one, other):
+            return True
+        try:
+            interval = speedup_interval(
+                samples[one.record.file], samples[other.record.file], seed=seed
+            )
+        except (KeyError, UsageError):  # not measured, or never in the same round
+            return False
+        return interval.low <= 1 <= interval.high
+
+    return alike
+
+
+def _single(candidates: Sequence[CandidateReport]) -> tuple[CandidateReport, ...]:
+    """Leave out Keras, and encoder and decoder in a row."""
+    return tuple(candidate for candidate in candidates if len(candidate.files) == 1)
