@@ -63,19 +63,18 @@ def read_graph(vae: KerasVAE, component: Component) -> Graph:
     if component is Component.DECODER:
         outputs = {names[0]: results[0]}
     else:
-        by_name = _structure(model)
-        outputs = {key: results[by_name.index(key)] for key in names}
+        places = _places(model)
+        outputs = {key: results[places[id(model.output[key])]] for key in names}
     graph = Graph(
         input=name, input_shape=vae.row_shape(component), nodes=tuple(reader.nodes), outputs=outputs
     )
     return graph.with_nodes(graph.nodes)
 
 
-def _structure(model: Any) -> list[str]:
-    """Names of a model's outputs in the order of its flat list of them."""
+def _places(model: Any) -> dict[int, int]:
+    """Where a model's outputs stand in its flat list of them; one may be there by several names."""
     tree: Any = importlib.import_module("keras").tree
-    keys = {id(tensor): key for key, tensor in model.output.items()}
-    return [keys[id(tensor)] for tensor in tree.flatten(model.output)]
+    return {id(tensor): place for place, tensor in enumerate(tree.flatten(model.output))}
 
 
 @dataclass(kw_only=True)
@@ -156,8 +155,9 @@ def _known(layer: Any, shapes: list[Shape], output: Shape) -> Iterator[Op]:
     keras: Any = importlib.import_module("keras")
     # A class of the same name elsewhere is somebody's own.
     if reader is None or type(layer) is not getattr(keras.layers, type(layer).__name__, None):
-        if type(layer).__name__ in _OPERATIONS and len(set(shapes)) == 1 and len(shapes) == 2:
-            yield Binary(kind=_OPERATIONS[type(layer).__name__])
+        operation = type(layer).__name__ if not isinstance(layer, keras.layers.Layer) else ""
+        if operation in _OPERATIONS and len(set(shapes)) == 1 and len(shapes) == 2:
+            yield Binary(kind=_OPERATIONS[operation])
         return
     ops = reader(layer, shapes, output)
     yield from ops or ()
@@ -279,8 +279,9 @@ def _dense(layer: Any, shapes: list[Shape], output: Shape) -> list[Op]:  # noqa:
     return [op, *_activation(layer.activation, output)]
 
 
-def _reshape(layer: Any, shapes: list[Shape], output: Shape) -> list[Op]:  # noqa: ARG001
-    return [Reshape(to=output)]
+def _reshape(layer: Any, shapes: list[Shape], output: Shape) -> list[Op] | None:  # noqa: ARG001
+    # Flatten with its channels first moves them before it flattens.
+    return [Reshape(to=output)] if _last(layer) else None
 
 
 def _batch_norm(layer: Any, shapes: list[Shape], output: Shape) -> list[Op] | None:

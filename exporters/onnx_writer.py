@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Any
 
@@ -101,6 +102,8 @@ class _Writer:
         self._count = 0
         # Maps of a SumShifted, one per row.
         self._maps: dict[str, str] = {}
+        # Integer products before scales and bias: the value, the scales per channel, the bias.
+        self._folded: dict[str, tuple[str, FloatArray, FloatArray]] = {}
         # Maps of a SumShifted that are still to be scaled: the value, and the scale of all of it.
         self._unscaled: dict[str, tuple[str, float]] = {}
 
@@ -298,7 +301,16 @@ class _Writer:
         if node.output in self._plan.integer_input:
             self._integer_product(op, node, bias)
             return
-        (source,) = self._inputs(node)
+        if node.inputs[0] in self._folded:
+            source, scales, before = self._folded[node.inputs[0]]
+            op = replace(
+                op,
+                kernel=np.asarray(scales[:, np.newaxis] * op.kernel, np.float32),
+                bias=np.asarray(before @ op.kernel + op.bias, np.float32),
+            )
+            bias = self._constant(f"{node.output}/bias", op.bias)
+        else:
+            (source,) = self._inputs(node)
         kernel = self._float_weights(node, op.kernel, (0, 1))
         if self._sums(node) and self._batch == 1:
             # The sum wants every map as a row: the same product, transposed.
@@ -310,6 +322,14 @@ class _Writer:
             )
             return
         self._real[node.output] = self._product(op, node, source, kernel, bias)
+
+    def _only_dense_readers(self, node: Node) -> bool:
+        users = self._graph.users(node.output)
+        return (
+            node.output not in self._graph.outputs.values()
+            and all(isinstance(user.op, Dense) for user in users)
+            and not any(user.output in self._plan.integer_input for user in users)
+        )
 
     def _sums(self, node: Node) -> bool:
         """Whether a dense layer makes maps for a SumShifted and nothing else."""
@@ -345,6 +365,10 @@ class _Writer:
         if self._sums(node) and len(scales) == 1 and not np.any(op.bias):
             # Sums of integers below 2^24 are exact in float32, and one scale fits all of them.
             self._unscaled[node.output] = real, float(scales[0])
+            return
+        if self._only_dense_readers(node):
+            # They are matrix products themselves: they take scales and bias into their weights.
+            self._folded[node.output] = real, scales, op.bias
             return
         scaled = self._add("Mul", [real, self._constant(f"{node.output}/scales", scales)])
         self._real[node.output] = self._clamped(self._add("Add", [scaled, bias]), op.activation)

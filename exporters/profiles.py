@@ -16,6 +16,7 @@ from exporters.lowering.dense_as_conv import DenseAsConv
 from exporters.lowering.fold_batch_norm import FoldBatchNorm
 from exporters.lowering.fuse_activation import FuseActivation
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
+from exporters.lowering.merge_heads import MergeHeads
 from exporters.lowering.simplify_shapes import SimplifyShapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.split_weights import SplitWeights
@@ -64,6 +65,7 @@ _TFLITE_DYNAMIC = Profile(
         LowerConvTranspose(form=Form.ROWS),
         DenseAsConv(),
         SplitWeights(),
+        MergeHeads(),
         SimplifyShapes(),
     ),
     why="each operator quantizes its input anew, so that half as many with a third more products "
@@ -72,7 +74,7 @@ _TFLITE_DYNAMIC = Profile(
 _TFLITE_INT8 = Profile(
     name="tflite int8",
     # The layer to one channel stays in one piece: its maps would each need a range, and cost 2 dB.
-    passes=(LowerConvTranspose(), DenseAsConv(), SplitWeights(), SimplifyShapes()),
+    passes=(LowerConvTranspose(), DenseAsConv(), SplitWeights(), MergeHeads(), SimplifyShapes()),
     why="nine products per output; the heads read their image as a convolution, with 16-bit "
     "weights in two parts",
 )
@@ -108,6 +110,7 @@ _ONNX_INT8_X86 = Profile(
         LowerConvTranspose(form=Form.ROWS),
         SplitNarrowConv(bias_in_maps=False),
         SplitWeights(),
+        MergeHeads(),
         *_TO_QLINEAR,
     ),
     why="with VNNI a third more products cost less than twice as many operators",
@@ -118,6 +121,7 @@ _ONNX_INT8 = Profile(
         LowerConvTranspose(),
         SplitNarrowConv(bias_in_maps=False),
         SplitWeights(),
+        MergeHeads(),
         *_TO_QLINEAR,
     ),
     why="without dot-product instructions the third more products of the other form make it slower "

@@ -146,36 +146,32 @@ def _weighted(graph: Graph) -> list[Node]:
 
 
 def _dynamic(graph: Graph, format: Format) -> QuantizationPlan:
-    """int8 weights, float activations."""
-    if format is Format.TFLITE:
-        convs = {
-            node.output: (
-                WeightMode.FLOAT16
-                if _stays_float(graph, node) and not _is_head(graph, node)
-                else WeightMode.INT8
-            )
-            for node in graph.nodes
-            if isinstance(node.op, Conv)
-        }
-        dense = [node.output for node in graph.nodes if isinstance(node.op, Dense)]
-        return QuantizationPlan(
-            # Two steps of a layer that reads z show in every pixel; it is stored in float16.
-            weights={
-                **convs,
-                **{name: _dense_mode(graph, name) for name in dense},
-            },
-            # One scale per channel needs FULLY_CONNECTED version 12, newer than tflite-runtime.
-            per_tensor=frozenset(dense),
-        )
-    # Stored in int8 and widened at load: quantizing values as they come gains nothing over that on
-    # x86, and loses on arm64 without dot-product instructions.
-    return QuantizationPlan(weights={node.output: WeightMode.INT8 for node in _weighted(graph)})
+    """int8 weights, float activations.
+
+    In TFLite values are quantized as they come. In ONNX weights are stored in int8 and widened at
+    load: quantizing values as they come gains little over that on x86, and loses on arm64 without
+    dot-product instructions.
+    """
+    modes = {node.output: _dynamic_mode(graph, node, format) for node in _weighted(graph)}
+    dense = {node.output for node in graph.nodes if isinstance(node.op, Dense)}
+    return QuantizationPlan(
+        weights=modes,
+        # One scale per channel needs FULLY_CONNECTED version 12, newer than tflite-runtime 2.14.
+        per_tensor=frozenset(dense) if format is Format.TFLITE else frozenset(),
+    )
 
 
-def _dense_mode(graph: Graph, output: str) -> WeightMode:
-    node = graph.maker(output)
-    assert node is not None  # noqa: S101  it is one of the graph's own
-    return WeightMode.FLOAT16 if node.inputs[0] == graph.input else WeightMode.INT8
+def _dynamic_mode(graph: Graph, node: Node, format: Format) -> WeightMode:
+    op = node.op
+    if isinstance(op, Dense):
+        # A step of these weights shows in every pixel, or in every latent.
+        at_boundary = node.inputs[0] == graph.input or node.output in graph.outputs.values()
+        if op.kernel.size <= _WORTH_HALVING:
+            return WeightMode.FLOAT32
+        return WeightMode.FLOAT16 if at_boundary else WeightMode.INT8
+    if format is Format.TFLITE and _stays_float(graph, node) and not _is_head(graph, node):
+        return WeightMode.FLOAT16
+    return WeightMode.INT8
 
 
 def _mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
