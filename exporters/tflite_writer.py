@@ -65,6 +65,10 @@ def unwritable(graph: Graph) -> str | None:
                 return f"{node.name} has {node.op.groups} groups"
             if node.op.layout is not Layout.CHANNELS_LAST:
                 return f"{node.name} has its channels first"
+        if isinstance(node.op, Activate):
+            alpha = node.op.alpha
+            if node.op.activation is Activation.ELU and alpha != 1.0:
+                return f"{node.name} is an ELU of scale {alpha}; TFLite's has 1"
     return None
 
 
