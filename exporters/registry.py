@@ -36,22 +36,21 @@ def check_combinations(formats: Iterable[Format], precisions: Iterable[Precision
         ExportError: every combination that cannot be made, and what can.
     """
     precisions = tuple(precisions)
-    refused = [
-        (exporter, [p for p in precisions if p not in exporter.precisions])
-        for exporter in (EXPORTERS[each] for each in formats)
-    ]
     sentences = [
-        f"{exporter.format} is not exported at precision '{each}': {NOT_WORTH_IT[each]}"
-        for exporter, bad in refused
-        for each in bad
+        f"precision '{each}' is not exported: {NOT_WORTH_IT[each]}"
+        for each in precisions
         if each in NOT_WORTH_IT
-    ] + [
-        f"{exporter.format} cannot be exported at precision {', '.join(map(repr, map(str, bad)))}; "
-        f"it supports {', '.join(map(str, exporter.precisions))}."
-        for exporter, bad in refused
-        if bad
     ]
+    for exporter in (EXPORTERS[each] for each in formats):
+        bad = [p for p in precisions if p not in exporter.precisions and p not in NOT_WORTH_IT]
+        if bad:
+            sentences.append(
+                f"{exporter.format} cannot be exported at precision "
+                f"{', '.join(map(repr, map(str, bad)))}."
+            )
     if sentences:
-        raise ExportError(
-            " ".join(sentences) + " Leave that combination out, or export it in a call of its own."
-        )
+        supported = {
+            f"{exporter.format}: {', '.join(map(str, exporter.precisions))}"
+            for exporter in (EXPORTERS[each] for each in formats)
+        }
+        raise ExportError(f"{' '.join(sentences)} Supported: {'; '.join(sorted(supported))}.")

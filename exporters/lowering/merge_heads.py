@@ -1,9 +1,9 @@
 """Layers that read one tensor as one layer, where a small matrix product follows each.
 
-With y_i = (x W_i + b_i) V_i + c_i for several i, the layers side by side are one: W = [W_1 W_2 ...],
-and V_i gets rows of zeros where the columns of the others stand. The tensor is then read once, and,
-where layers quantize what they read, quantized once. Zeros cost nothing as long as V is small, as
-it is behind an encoder's two heads.
+With y_i = (x W_i + b_i) V_i + c_i for several i, the layers side by side are one, W = [W_1 W_2
+...], and V_i gets rows of zeros where the columns of the others stand. The tensor is then read
+once, and, where layers quantize what they read, quantized once. Zeros cost nothing as long as V
+is small, as it is behind an encoder's two heads.
 """
 
 from __future__ import annotations

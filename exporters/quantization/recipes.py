@@ -187,8 +187,11 @@ def _mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
         elif isinstance(op, Conv) and _is_head(graph, node):
             weights[node.output] = WeightMode.INT8
         elif isinstance(op, Dense):
-            if format is Format.ONNX and from_integer:
+            inner = op.kernel.size > _WORTH_HALVING and not _reads_latents(graph, node)
+            if format is Format.ONNX and (from_integer or inner):
                 integer_input.add(node.output)
+            elif inner and not _leaves(graph, node):
+                integer.add(node.output)
             elif op.kernel.size > _WORTH_HALVING:
                 weights[node.output] = WeightMode.FLOAT16
         elif (isinstance(op, _MOVES) and from_integer) or (
@@ -200,14 +203,29 @@ def _mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
     # A move whose result is read in float alone is cheaper after the values are float again, and
     # a move before the first integer layer is cheaper once they are integers.
     integer |= _moves_before(graph, integer)
+    dense = {node.output for node in graph.nodes if isinstance(node.op, Dense)}
     summed = {node.inputs[0] for node in graph.nodes if isinstance(node.op, SumShifted)}
     return QuantizationPlan(
         integer=frozenset(integer),
         integer_input=frozenset(integer_input),
         weights=weights,
         # One scale for all maps of a sum: it is then applied to the sum, once.
-        per_tensor=frozenset(integer_input & summed),
+        # A dense layer's scales per channel need FULLY_CONNECTED version 12 in TFLite.
+        per_tensor=frozenset((integer_input & summed) | (integer & dense)),
     )
+
+
+def _reads_latents(graph: Graph, node: Node) -> bool:
+    """Whether a dense layer reads the graph's input, and that is a few numbers and no image."""
+    return node.inputs[0] == graph.input and len(graph.input_shape) == 1
+
+
+def _leaves(graph: Graph, node: Node) -> bool:
+    """Whether a layer's output is one of the component's, whatever shape it is given."""
+    tensor = node.output
+    while (user := graph.only_user(tensor)) is not None and isinstance(user.op, Reshape):
+        tensor = user.output
+    return tensor in graph.outputs.values()
 
 
 def _moves_before(graph: Graph, integer: set[str]) -> set[str]:

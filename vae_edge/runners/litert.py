@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from vae_edge.errors import ArtifactError, LoadingError, RuntimeMissingError
-from vae_edge.runners.base import Runner, RunnerBase, check_feeds, dequantize, quantize
+from vae_edge.runners.base import Runner, RunnerBase, dequantize, quantize
 from vae_edge.terms import COMPONENT_OUTPUTS, Component, FloatArray, TensorSpec
 
 __all__ = ["open_tflite"]
@@ -122,16 +122,20 @@ class _LiteRTRunner(RunnerBase):
         self._input_indices = [int(detail["index"]) for detail in inputs.values()]
         self._output_indices = [int(detail["index"]) for detail in ordered.values()]
         self._shapes = {spec.name: tuple(n or 1 for n in spec.shape) for spec in self.inputs}
+        self._free = any(spec.batch is None for spec in self.inputs)
+        self._places = tuple(zip(self._inputs, self._input_indices, strict=True))
+        self._results = tuple(zip(self._outputs, self._output_indices, strict=True))
 
     def run(self, feeds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one inference."""
-        check_feeds(self._name, self._inputs, feeds)
+        self._check(feeds)
         interpreter = self._interpreter
         if interpreter is None:
             raise ArtifactError(f"{self._name}: the runner is closed. Open the artifact again.")
         try:
-            self._resize(feeds)
-            for spec, index in zip(self._inputs, self._input_indices, strict=True):
+            if self._free:
+                self._resize(feeds)
+            for spec, index in self._places:
                 interpreter.set_tensor(index, quantize(feeds[spec.name], spec))
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
@@ -142,7 +146,7 @@ class _LiteRTRunner(RunnerBase):
         # get_tensor copies, so what is returned is the caller's own.
         return {
             spec.name: dequantize(interpreter.get_tensor(index), spec)
-            for spec, index in zip(self._outputs, self._output_indices, strict=True)
+            for spec, index in self._results
         }
 
     def _resize(self, feeds: Mapping[str, FloatArray]) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from vae_edge.errors import ArtifactError, LoadingError, RuntimeMissingError
-from vae_edge.runners.base import Runner, RunnerBase, check_feeds
+from vae_edge.runners.base import Runner, RunnerBase, dequantize, quantize
 from vae_edge.terms import FloatArray, TensorSpec
 
 __all__ = ["open_onnx"]
 
-_DTYPES = {"tensor(float)": "float32"}
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
+# ONNX has no field for the scale of a graph's input or output, so exports note it here.
+_NOTE = "vae_edge.quantization."
 _FATAL_ONLY = 4
 
 
@@ -47,40 +49,56 @@ def open_onnx(content: bytes, name: str, threads: int) -> Runner:
     return _OnnxRuntimeRunner(session, name, runtime)
 
 
-def _spec(name: str, node: Any) -> TensorSpec:
-    if node.type not in _DTYPES:
+def _spec(name: str, node: Any, notes: Mapping[str, str]) -> TensorSpec:
+    dtype = _DTYPES.get(node.type)
+    scale: float | None = None
+    zero_point: int | None = None
+    if dtype not in (None, "float32"):
+        try:
+            first, second = notes[f"{_NOTE}{node.name}"].split()
+            scale, zero_point = float(first), int(second)
+        except (KeyError, ValueError):
+            dtype = None
+    if dtype is None:
         raise ArtifactError(
-            f"{name}: '{node.name}' is {node.type}; expected float inputs and outputs. "
-            "Export it again with vae-edge."
+            f"{name}: '{node.name}' is {node.type}; expected float32, or 8-bit integers with a "
+            f"scale and zero point noted as {_NOTE}{node.name}. Export it again with vae-edge."
         )
     shape = tuple(n if isinstance(n, int) else None for n in node.shape)
-    return TensorSpec(name=node.name, shape=shape, dtype=_DTYPES[node.type])
+    return TensorSpec(name=node.name, shape=shape, dtype=dtype, scale=scale, zero_point=zero_point)
 
 
 class _OnnxRuntimeRunner(RunnerBase):
     def __init__(self, session: Any, name: str, runtime: str) -> None:
+        notes = session.get_modelmeta().custom_metadata_map
         super().__init__(
             name=name,
             runtime=runtime,
-            inputs=tuple(_spec(name, node) for node in session.get_inputs()),
-            outputs=tuple(_spec(name, node) for node in session.get_outputs()),
+            inputs=tuple(_spec(name, node, notes) for node in session.get_inputs()),
+            outputs=tuple(_spec(name, node, notes) for node in session.get_outputs()),
         )
         self._session: Any = session
         self._output_names = [spec.name for spec in self.outputs]
+        self._integer = any(spec.scale is not None for spec in (*self.inputs, *self.outputs))
 
     def run(self, feeds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one inference."""
-        check_feeds(self._name, self._inputs, feeds)
+        self._check(feeds)
         if self._session is None:
             raise ArtifactError(f"{self._name}: the runner is closed. Open the artifact again.")
+        given: Mapping[str, Any] = feeds
+        if self._integer:
+            given = {spec.name: quantize(feeds[spec.name], spec) for spec in self._inputs}
         # Each call allocates its outputs anew, so they are the caller's own.
         try:
-            values = self._session.run(self._output_names, dict(feeds))
+            values = self._session.run(self._output_names, given)
         except Exception as error:  # its exceptions share no other base class
             raise ArtifactError(
                 f"{self._name}: {self._runtime} cannot run it: {' '.join(str(error).split())} "
                 "Export it again, or pip install -U onnxruntime."
             ) from error
+        if self._integer:
+            values = map(dequantize, values, self._outputs)
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
