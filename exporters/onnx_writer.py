@@ -312,7 +312,7 @@ class _Writer:
         else:
             (source,) = self._inputs(node)
         kernel = self._float_weights(node, op.kernel, (0, 1))
-        if self._sums(node) and self._batch == 1:
+        if self._sums(node) and self._batch == 1 and op.activation is None:
             # The sum wants every map as a row: the same product, transposed.
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
             source = self._add("Reshape", [source, rows])
@@ -362,11 +362,12 @@ class _Writer:
         )
         real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
         scales = np.asarray(weights.scales * np.float32(range_.scale), np.float32)
-        if self._sums(node) and len(scales) == 1 and not np.any(op.bias):
+        rectified = op.activation is not None
+        if self._sums(node) and len(scales) == 1 and not np.any(op.bias) and not rectified:
             # Sums of integers below 2^24 are exact in float32, and one scale fits all of them.
             self._unscaled[node.output] = real, float(scales[0])
             return
-        if self._only_dense_readers(node):
+        if self._only_dense_readers(node) and not rectified:
             # They are matrix products themselves: they take scales and bias into their weights.
             self._folded[node.output] = real, scales, op.bias
             return
