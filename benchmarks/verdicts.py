@@ -8,11 +8,19 @@ from dataclasses import replace
 from benchmarks.report import BenchmarkReport, CandidateReport
 from benchmarks.statistics import speedup_interval
 from vae_edge.errors import UsageError
-from vae_edge.manifest import Manifest, QualityBudget
-from vae_edge.selection import Alike, Candidate, alike_by_median, by_component, choose
+from vae_edge.manifest import CandidateRecord, Manifest, QualityBudget
+from vae_edge.selection import (
+    Alike,
+    Candidate,
+    alike_by_median,
+    by_component,
+    by_component_and_format,
+    choose,
+)
+from vae_edge.terms import Format
 from vae_edge.verdict import Ratio, verdicts
 
-__all__ = ["alike_by_samples", "candidates_of", "ratios", "with_verdicts"]
+__all__ = ["alike_by_samples", "best_in_one_format", "candidates_of", "ratios", "with_verdicts"]
 
 
 def with_verdicts(
@@ -37,6 +45,32 @@ def with_verdicts(
             alike=alike_by_samples(report.candidates),
         ),
     )
+
+
+def best_in_one_format(report: BenchmarkReport, manifest: Manifest) -> tuple[CandidateRecord, ...]:
+    """Give the best choices of the one format in which they take the least time together.
+
+    An application opens one format, and installs one runtime. Empty where the best choices are of
+    one format anyway, or no format has one within the budget for every component measured.
+    """
+    best = report.best
+    if best is None or len(set(_formats(manifest, best.chosen))) < 2:
+        return ()
+    files = {candidate.file for candidate in best.candidates}
+    candidates = candidates_of(manifest, report.candidates, files)
+    selection = choose(
+        candidates,
+        best.budget,
+        group=by_component_and_format,
+        alike=alike_by_samples(report.candidates),
+    )
+    chosen: dict[Format, list[CandidateRecord]] = {}
+    for candidate, record in zip(candidates, selection.candidates, strict=True):
+        if record.chosen:
+            chosen.setdefault(candidate.record.format, []).append(record)
+    components = {candidate.record.component for candidate in candidates}
+    whole = [tuple(pair) for pair in chosen.values() if len(pair) == len(components)]
+    return min(whole, key=lambda pair: sum(c.median_ms or 0.0 for c in pair), default=())
 
 
 def ratios(candidates: Sequence[CandidateReport]) -> Mapping[str, Ratio]:
@@ -86,6 +120,10 @@ def alike_by_samples(candidates: Sequence[CandidateReport], *, seed: int = 0) ->
         return interval.low <= 1 <= interval.high
 
     return alike
+
+
+def _formats(manifest: Manifest, files: Sequence[str]) -> list[Format]:
+    return [record.format for record in manifest.artifacts if record.file in files]
 
 
 def _single(candidates: Sequence[CandidateReport]) -> tuple[CandidateReport, ...]:

@@ -291,7 +291,8 @@ class CandidateRecord:
         psnr_db: the lowest of its outputs; None where they are identical or were not compared.
         rmse: the largest of its outputs, images in grey levels from 0 to 1 and latents in shares
             of their span; None where they were not compared.
-        chosen: whether it was.
+        eligible: it passed parity, keeps the budget, and was measured.
+        chosen: it is the best of those that are.
         reason: why, or why not.
     """
 
@@ -300,6 +301,7 @@ class CandidateRecord:
     median_ms: float | None
     psnr_db: float | None
     rmse: float | None
+    eligible: bool
     chosen: bool
     reason: str
 

@@ -122,10 +122,11 @@ def _choose_one(
     tied = [c for c in sound if fastest is c or (fastest and alike(c, fastest))]
     best = min(tied, key=lambda c: (c.record.size_bytes, _duration(c)), default=None)
     for candidate in rivals:
-        reason = faults[candidate.record.file]
-        if not reason and best is not None and fastest is not None:
+        fault = faults[candidate.record.file]
+        reason = fault
+        if not fault and best is not None and fastest is not None:
             reason = _reason(candidate, best, fastest, tied)
-        yield _record(candidate, chosen=candidate is best, reason=reason)
+        yield _record(candidate, not fault, candidate is best, reason)
 
 
 def _fault(candidate: Candidate, budget: QualityBudget) -> str:
@@ -134,15 +135,15 @@ def _fault(candidate: Candidate, budget: QualityBudget) -> str:
     psnr = parity.worst("psnr_db") if parity else None
     rmse = parity.worst("rmse") if parity else None
     if parity is None or psnr is None or rmse is None:
-        return "out: not compared with the Keras model"
+        return "parity not checked"
     if not parity.passed:
-        return "out: fails parity"
+        return "fails parity"
     if candidate.record.component is Component.DECODER and psnr < budget.min_psnr_db:
-        return f"out: below {budget.min_psnr_db:g} dB"
+        return f"below {budget.min_psnr_db:g} dB"
     if candidate.record.component is Component.ENCODER and rmse > budget.max_error:
-        return f"out: latents off by {rmse:.3g}"
+        return f"latents off by {rmse:.3g}"
     if candidate.median_ms is None:
-        return "out: not measured"
+        return "not measured"
     return ""
 
 
@@ -150,7 +151,7 @@ def _reason(
     candidate: Candidate, best: Candidate, fastest: Candidate, tied: Sequence[Candidate]
 ) -> str:
     if candidate is best:
-        return "fastest" if best is fastest else "as fast as the fastest, and smaller"
+        return "fastest" if best is fastest else "as fast as any, and smaller"
     if candidate in tied:
         return "as fast, but no smaller"
     return f"{times(_duration(candidate) / _duration(best))} the time"
@@ -160,7 +161,7 @@ def _duration(candidate: Candidate) -> float:
     return math.inf if candidate.median_ms is None else candidate.median_ms
 
 
-def _record(candidate: Candidate, *, chosen: bool, reason: str) -> CandidateRecord:
+def _record(candidate: Candidate, eligible: bool, chosen: bool, reason: str) -> CandidateRecord:
     artifact = candidate.record
     parity = artifact.parity
     return CandidateRecord(
@@ -169,6 +170,7 @@ def _record(candidate: Candidate, *, chosen: bool, reason: str) -> CandidateReco
         median_ms=candidate.median_ms,
         psnr_db=finite(parity.worst("psnr_db") if parity else None),
         rmse=finite(parity.worst("rmse") if parity else None),
+        eligible=eligible,
         chosen=chosen,
         reason=reason,
     )

@@ -25,14 +25,14 @@ __all__ = [
     "decibels",
     "finite",
     "judge",
+    "size_words",
     "times",
     "verdicts",
 ]
 
-# Medians of one short run differ by up to this where two artifacts take the same time.
+# Medians of one run differ by up to this where two artifacts take the same time: each runs in a
+# process of its own, and where its memory happens to lie no confidence interval knows.
 ALIKE = 0.03
-# Below this a ratio reads 1.00x, however sure the measurement is of it.
-_UNREADABLE = 0.005
 
 # Why an operator computes in float although its artifact is quantized, where that is known of the
 # runtime: there is no kernel for it, so the runtime converts to float and back around it.
@@ -90,13 +90,10 @@ class Ratio:
 
     @property
     def speed(self) -> Speed:
-        """As fast where the interval holds 1, or without one within 3 %; else what it says."""
+        """As fast within 3 %, or where the interval holds 1; else what the ratio says."""
         low, high = self.low, self.high
-        if low is not None and high is not None:
-            alike = low <= 1 <= high or abs(self.value - 1) < _UNREADABLE
-        else:
-            alike = abs(self.value - 1) <= ALIKE
-        if alike:
+        unsure = low is not None and high is not None and low <= 1 <= high
+        if unsure or abs(self.value - 1) <= ALIKE:
             return Speed.AS_FAST
         return Speed.FASTER if self.value > 1 else Speed.SLOWER
 
@@ -212,6 +209,15 @@ def times(ratio: float) -> str:
     return f"{ratio:,.{digits}f}x"
 
 
+def size_words(times_smaller: float) -> str:
+    """Give a ratio of sizes for people: `2.4x smaller`, `no smaller`, `1.10x larger`."""
+    if times_smaller > 1 + ALIKE:
+        return f"{times(times_smaller)} smaller"
+    if 1 / times_smaller > 1 + ALIKE:
+        return f"{times(1 / times_smaller)} larger"
+    return "no smaller"
+
+
 def decibels(psnr: float | None) -> str:
     """Give a PSNR for people: `44.3 dB`, or what there is instead of one."""
     if psnr is None:
@@ -243,11 +249,7 @@ def _gains(speed: Speed | None, ratio: Ratio | None, smaller: float | None) -> s
     }[speed]
     if smaller is None:
         return quicker
-    size = "no smaller"
-    if smaller > 1 + ALIKE:
-        size = f"{times(smaller)} smaller"
-    elif 1 / smaller > 1 + ALIKE:
-        size = f"{times(1 / smaller)} larger"
+    size = size_words(smaller)
     if not quicker:
         return f"{size} than float32"
     but = (speed is Speed.FASTER) != (smaller > 1 + ALIKE) and speed is not Speed.AS_FAST

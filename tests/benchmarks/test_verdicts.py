@@ -8,7 +8,13 @@ import pytest
 
 from benchmarks.report import BenchmarkReport, CandidateReport, Part, Speedup
 from benchmarks.statistics import Interval
-from benchmarks.verdicts import alike_by_samples, candidates_of, ratios, with_verdicts
+from benchmarks.verdicts import (
+    alike_by_samples,
+    best_in_one_format,
+    candidates_of,
+    ratios,
+    with_verdicts,
+)
 from vae_edge.manifest import ArtifactRecord, Manifest, MetricRecord, ParityRecord, QualityBudget
 from vae_edge.selection import Candidate
 from vae_edge.terms import Format, Precision
@@ -168,3 +174,88 @@ def test_report_gets_a_verdict_on_what_was_measured_and_the_best_of_it(
     ]
     assert judged.best.chosen == ("encoder.int8.tflite",)
     assert replace(judged, verdicts=(), best=None) == report
+
+
+@pytest.fixture
+def two_formats(
+    make: Callable[..., CandidateReport],
+    make_report: Callable[[], BenchmarkReport],
+    make_record: MakeRecord,
+    make_manifest: MakeManifest,
+) -> Callable[..., tuple[BenchmarkReport, Manifest]]:
+    """`make({file: ms}, {file: psnr})` gives a judged report, and the manifest."""
+
+    def judged(
+        medians: dict[str, float], psnr: dict[str, float] | None = None
+    ) -> tuple[BenchmarkReport, Manifest]:
+        records = []
+        for file in medians:
+            component, precision, format = file.split(".")
+            metrics = tuple(
+                replace(m, value=(psnr or {}).get(file, 50.0)) if m.metric == "psnr_db" else m
+                for m in PASSED.metrics
+            )
+            records.append(
+                replace(
+                    make_record(component, format, precision),
+                    parity=replace(PASSED, metrics=metrics),
+                )
+            )
+        manifest = make_manifest(*records)
+        candidates = tuple(make(file, ms) for file, ms in medians.items())
+        return with_verdicts(
+            replace(make_report(), candidates=candidates), manifest, BUDGET
+        ), manifest
+
+    return judged
+
+
+def test_where_the_best_are_of_two_formats_the_better_format_is_found(
+    two_formats: Callable[..., tuple[BenchmarkReport, Manifest]],
+) -> None:
+    report, manifest = two_formats(
+        {
+            "encoder.int8.tflite": 1.0,
+            "decoder.int8.tflite": 5.0,
+            "encoder.int8.onnx": 2.0,
+            "encoder.float32.onnx": 9.0,
+            "decoder.int8.onnx": 3.0,
+        }
+    )
+
+    assert report.best is not None
+    assert report.best.chosen == ("encoder.int8.tflite", "decoder.int8.onnx")
+    # 1 + 5 in TFLite, 2 + 3 in ONNX.
+    assert [c.file for c in best_in_one_format(report, manifest)] == [
+        "encoder.int8.onnx",
+        "decoder.int8.onnx",
+    ]
+
+
+def test_where_the_best_are_of_one_format_there_is_nothing_to_add(
+    two_formats: Callable[..., tuple[BenchmarkReport, Manifest]],
+) -> None:
+    report, manifest = two_formats(
+        {"encoder.int8.tflite": 1.0, "decoder.int8.tflite": 1.0, "decoder.int8.onnx": 3.0}
+    )
+
+    assert best_in_one_format(report, manifest) == ()
+    assert best_in_one_format(replace(report, best=None), manifest) == ()
+
+
+def test_format_without_a_good_half_is_no_choice(
+    two_formats: Callable[..., tuple[BenchmarkReport, Manifest]],
+) -> None:
+    medians = {
+        "encoder.int8.tflite": 1.0,
+        "decoder.int8.tflite": 1.5,
+        "encoder.int8.onnx": 2.0,
+        "decoder.int8.onnx": 3.0,
+    }
+    report, manifest = two_formats(medians, {"decoder.int8.tflite": 30.0})
+
+    # TFLite's decoder is fast and not good enough.
+    assert [c.file for c in best_in_one_format(report, manifest)] == [
+        "encoder.int8.onnx",
+        "decoder.int8.onnx",
+    ]

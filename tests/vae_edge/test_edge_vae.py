@@ -265,7 +265,7 @@ def test_runner_opened_before_a_failure_is_closed(tiny_bundle, monkeypatch, fake
     ("options", "message"),
     [
         ({"format": "onx"}, "unknown format 'onx'. Choose one of: tflite, onnx"),
-        ({"precision": "int4"}, "unknown precision 'int4'. Choose one of: float32, float16"),
+        ({"precision": "int3"}, "unknown precision 'int3'. Choose one of: float32, float16"),
     ],
 )
 def test_unknown_words_are_refused(tiny_bundle, options, message):

@@ -78,7 +78,7 @@ def test_published_schema_validates_a_real_manifest(manifest, tiny_bundle):
         lambda d: d.update(extra=1),
         lambda d: d.pop("golden"),
         lambda d: d["model"].update(latent_dim="2"),
-        lambda d: d["artifacts"][0].update(precision="int4"),
+        lambda d: d["artifacts"][0].update(precision="int3"),
         lambda d: d["artifacts"][0]["inputs"][0].update(shape="1, 28"),
         lambda d: d["artifacts"][1]["parity"]["metrics"][0].pop("limit"),
     ],
@@ -148,6 +148,7 @@ def candidate(file: str, *, chosen: bool) -> CandidateRecord:
         median_ms=0.5,
         psnr_db=None,
         rmse=0.0,
+        eligible=True,
         chosen=chosen,
         reason="fastest" if chosen else "1.50x slower",
     )

@@ -80,7 +80,7 @@ def test_override_of_an_unknown_output_or_metric_lists_the_known(text):
         parse_override(text)
 
 
-@pytest.mark.parametrize("text", ["int4:z_mean.rmse=1", "a:int8:z_mean.rmse=1"])
+@pytest.mark.parametrize("text", ["int3:z_mean.rmse=1", "a:int8:z_mean.rmse=1"])
 def test_override_for_an_unknown_precision_lists_the_known(text):
     with pytest.raises(UsageError, match=r"unknown precision '.*'\. Precisions: float32, float16"):
         parse_override(text)

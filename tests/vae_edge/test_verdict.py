@@ -31,18 +31,19 @@ def make(make_manifest):
 @pytest.mark.parametrize(
     ("ratio", "speed"),
     [
-        # Without an interval: 3 % either way is the same.
+        # 3 % either way is the same.
         (Ratio(value=1.029), Speed.AS_FAST),
         (Ratio(value=0.971), Speed.AS_FAST),
         (Ratio(value=1.031), Speed.FASTER),
         (Ratio(value=0.969), Speed.SLOWER),
-        # With one, it decides.
+        # More is not, unless the measurement is not sure of it.
+        (Ratio(value=1.2, low=1.1, high=1.3), Speed.FASTER),
         (Ratio(value=1.2, low=0.9, high=1.4), Speed.AS_FAST),
-        (Ratio(value=1.02, low=1.01, high=1.03), Speed.FASTER),
-        (Ratio(value=0.98, low=0.97, high=0.99), Speed.SLOWER),
-        (Ratio(value=1.0, low=1.0, high=1.1), Speed.AS_FAST),
-        # Sure, but it would read 1.00x.
-        (Ratio(value=1.004, low=1.003, high=1.005), Speed.AS_FAST),
+        (Ratio(value=0.8, low=0.7, high=0.9), Speed.SLOWER),
+        (Ratio(value=0.8, low=0.7, high=1.0), Speed.AS_FAST),
+        # However sure it is of less.
+        (Ratio(value=1.02, low=1.01, high=1.03), Speed.AS_FAST),
+        (Ratio(value=0.98, low=0.97, high=0.99), Speed.AS_FAST),
     ],
 )
 def test_speed_is_what_the_measurement_can_tell(ratio, speed):

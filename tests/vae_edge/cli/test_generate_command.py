@@ -130,7 +130,7 @@ def test_bundle_without_a_decoder_is_refused(run_cli, make_tiny_bundle, tmp_path
         ("--seed", -1),
         ("--threads", 0),
         ("--format", "onx"),
-        ("--precision", "int4"),
+        ("--precision", "int3"),
         ("--unknown",),
     ],
 )

@@ -164,7 +164,7 @@ def test_format_and_precision_select(run_cli, make_tiny_bundle):
         (("--tolerance", "z_mean.rmse"), "expected [PRECISION:]OUTPUT.METRIC=LIMIT"),
         (("--tolerance", "z_mean.rmse=inf"), "expected [PRECISION:]OUTPUT.METRIC=LIMIT"),
         (("--tolerance", "z.rmse=1"), "unknown output or metric"),
-        (("--tolerance", "int4:z_mean.rmse=1"), "unknown precision 'int4'"),
+        (("--tolerance", "int3:z_mean.rmse=1"), "unknown precision 'int3'"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2(run_cli, tiny_bundle, options, message):
