@@ -14,7 +14,7 @@ from vae_edge.bundle import Bundle, manifest_of
 from vae_edge.errors import BundleError
 from vae_edge.manifest import MANIFEST_NAME, Manifest, write_manifest
 
-__all__ = ["BundleWriter", "check_destination", "check_replacement"]
+__all__ = ["BundleWriter", "check_destination", "check_replacement", "check_reselection"]
 
 
 class BundleWriter:
@@ -188,6 +188,26 @@ def check_replacement(destination: Path, files: set[str], replace: bool) -> None
             f"{destination}: holds a bundle with artifacts that this export does not make "
             f"({', '.join(lost)}); they would be lost. Choose another --out, name those formats "
             "and precisions too, or give --replace."
+        )
+
+
+def check_reselection(destination: Path, replace: bool) -> None:
+    """Refuse to replace artifacts that a user asked for by those that will be chosen, unless told.
+
+    Which ones will be left out is not known before they are measured. Where the bundle holds what
+    was chosen earlier, it is meant to be chosen anew.
+
+    Raises:
+        BundleError: what stands there, and how to say that this is meant.
+    """
+    if replace or not (destination / MANIFEST_NAME).exists():
+        return
+    manifest = _existing_manifest(destination)
+    if manifest.selection is None:
+        raise BundleError(
+            f"{destination}: holds a bundle of {len(manifest.artifacts)} artifacts, of which "
+            "--precision auto would keep those that it chooses. Choose another --out, or give "
+            "--replace."
         )
 
 

@@ -11,7 +11,12 @@ import pytest
 
 import vae_edge.bundle_writer
 from vae_edge.bundle import Bundle
-from vae_edge.bundle_writer import BundleWriter, check_destination, check_replacement
+from vae_edge.bundle_writer import (
+    BundleWriter,
+    check_destination,
+    check_replacement,
+    check_reselection,
+)
 from vae_edge.errors import BundleError
 
 
@@ -389,3 +394,38 @@ def test_killed_writer_leaves_nothing_that_looks_like_a_bundle(tmp_path, fill):
     assert not (tmp_path / "out").exists()
     assert [name for name in names(tmp_path) if not name.startswith(".")] == []
     shutil.rmtree(writer.staging)
+
+
+def test_choice_does_not_replace_what_was_asked_for_unless_told(tiny_bundle):
+    with pytest.raises(BundleError, match=r"a bundle of 2 artifacts, .*or give --replace"):
+        check_reselection(tiny_bundle, replace=False)
+
+    check_reselection(tiny_bundle, replace=True)
+
+
+def test_choice_replaces_an_earlier_choice(tiny_bundle, edit_manifest):
+    def select(document):
+        document["selection"] = {
+            "budget": {"min_psnr_db": 40.0, "max_error": 0.01},
+            "candidates": [
+                {
+                    "file": record["file"],
+                    "size_bytes": 1,
+                    "median_ms": None,
+                    "psnr_db": None,
+                    "rmse": None,
+                    "eligible": True,
+                    "chosen": True,
+                    "reason": "fastest",
+                }
+                for record in document["artifacts"]
+            ],
+        }
+
+    edit_manifest(tiny_bundle, select)
+
+    check_reselection(tiny_bundle, replace=False)
+
+
+def test_choice_takes_a_free_place(tmp_path):
+    check_reselection(tmp_path / "free", replace=False)

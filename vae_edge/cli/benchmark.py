@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vae_edge.cli.console import interruptible, note, progress
-from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
+from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Threads, Verbose
 from vae_edge.errors import UsageError
 from vae_edge.files import replaced_file
 from vae_edge.terms import Component, Format, Precision
@@ -52,6 +52,8 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    min_psnr: MinPsnr = None,
+    max_error: MaxError = None,
     as_json: Json = False,
     out: Annotated[
         Path | None,
@@ -66,6 +68,9 @@ def benchmark(
 ) -> None:
     """Measure the latency of every artifact of a bundle, beside the Keras model where it can run.
 
+    Ends with what paid here, and with the artifact that is the best choice for this device: the
+    fastest one within the quality budget, the smaller file where two are as fast.
+
     Examples:
     `vae-edge benchmark build/mnist-vae --threads 2 --out before.json`
 
@@ -74,9 +79,12 @@ def benchmark(
     from benchmarks.latency import run_benchmark
     from benchmarks.reference import choose_reference
     from benchmarks.report import write_report
+    from benchmarks.verdicts import best_in_one_format
     from vae_edge.bundle import Bundle
     from vae_edge.cli.benchmark_tables import print_benchmark
+    from vae_edge.selection import budget_of
 
+    budget = budget_of(min_psnr, max_error)
     if out is not None:
         _check_writable(out)
     opened = Bundle.open(bundle)
@@ -93,6 +101,7 @@ def benchmark(
             only=_selection(format, precision, component),
             reference_note=choice.note,
             verbose=verbose,
+            budget=budget,
             on_progress=lambda done, total: display.update(
                 task, description="measuring", completed=done, total=total
             ),
@@ -103,7 +112,7 @@ def benchmark(
     if as_json:
         typer.echo(write_report(report), nl=False)
     else:
-        print_benchmark(report, opened.manifest)
+        print_benchmark(report, opened.manifest, best_in_one_format(report, opened.manifest))
     for skipped in report.skipped:
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:

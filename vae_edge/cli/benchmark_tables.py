@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.measure import Measurement
 
 from vae_edge.cli.console import results
 from vae_edge.cli.tables import format_size, format_times, new_table
+from vae_edge.cli.verdict_tables import print_best, print_verdicts
 from vae_edge.terms import Component
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmarks.report import BenchmarkReport, CandidateReport, Speedup
-    from vae_edge.manifest import ArtifactRecord, Manifest
+    from vae_edge.manifest import ArtifactRecord, CandidateRecord, Manifest
 
 __all__ = ["print_benchmark"]
 
@@ -24,11 +26,27 @@ _SMALL_MS = 0.1
 _ANY_WIDTH = 1000
 
 
-def print_benchmark(report: BenchmarkReport, manifest: Manifest) -> None:
-    """Print what was measured; without the Keras model, also what the manifest recorded."""
+def print_benchmark(
+    report: BenchmarkReport, manifest: Manifest, one_format: Sequence[CandidateRecord] = ()
+) -> None:
+    """Print what was measured, what paid, and the best choice.
+
+    Args:
+        report: what was measured.
+        manifest: of the bundle; without the Keras model, what it recorded is printed too.
+        one_format: the best choices in one format, where the best of all are of several.
+    """
     out = results()
     out.print(f"{report.machine}; {report.settings.threads} thread(s)", soft_wrap=True)
     _print_table(out, _table(report, wide=True), _table(report, wide=False))
+    _print_reference(out, report, manifest)
+    out.print()
+    print_verdicts(out, report.verdicts)
+    if report.best is not None:
+        print_best(out, report.best, one_format)
+
+
+def _print_reference(out: Console, report: BenchmarkReport, manifest: Manifest) -> None:
     if report.reference.measured:
         out.print(f"Original Keras model: {report.reference.note}.", markup=False, soft_wrap=True)
         return

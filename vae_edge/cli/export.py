@@ -17,17 +17,28 @@ from vae_edge.cli.data_sources import (
     check_calibration,
     representative_for,
 )
-from vae_edge.cli.options import DataDir, Json, Verbose
-from vae_edge.errors import RuntimeMissingError, UsageError
-from vae_edge.files import replaced_file
-from vae_edge.terms import Component, Format, Precision
+from vae_edge.cli.export_options import (
+    AUTO_PRECISION,
+    Io,
+    check_auto,
+    check_integer_io,
+    parse_batch,
+    parse_budget,
+    parse_precisions,
+)
+from vae_edge.cli.measured_export import MeasuredExport
+from vae_edge.cli.options import DataDir, Json, MaxError, MinPsnr, Verbose
+from vae_edge.errors import RuntimeMissingError
+from vae_edge.terms import Component, Format, Precision, Target
 from vae_edge.tolerances import parse_override
 
 if TYPE_CHECKING:
     from exporters.pipeline import ExportPlan
-    from vae_edge.manifest import LatencyRecord
+    from vae_edge.manifest import QualityBudget
+    from vae_edge.verdict import Verdict
 
 __all__ = ["default_precisions", "export", "need_host", "run_export"]
+
 
 # What a deployer has a use for. int16x8 is slower than float32 in every runtime measured, and
 # dynamic ONNX neither much smaller nor faster, so both are made only when asked for.
@@ -58,13 +69,19 @@ def export(
         typer.Option("--format", help="Repeat for several. Default: both.", show_default=False),
     ] = None,
     precision: Annotated[
-        list[Precision] | None,
+        list[str] | None,
         typer.Option(
             "--precision",
-            help="Repeat for several. Default: float32, float16, int8, and dynamic for tflite.",
+            metavar=f"[{'|'.join((*Precision, AUTO_PRECISION))}]",
+            help="Repeat for several. Default: float32, float16, int8, and dynamic for tflite. "
+            "auto: make all of those, measure them, and publish the one of each component and "
+            "format that is fastest on this machine within the budget below, the smaller file "
+            "where two are as fast.",
             show_default=False,
         ),
     ] = None,
+    min_psnr: MinPsnr = None,
+    max_error: MaxError = None,
     component: Annotated[
         list[Component] | None,
         typer.Option("--component", help="Repeat for both. Default: both.", show_default=False),
@@ -73,6 +90,30 @@ def export(
         Path | None,
         typer.Option("--out", help="Bundle directory. Default: build/NAME.", show_default=False),
     ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            "--target",
+            help="Processors to choose the form of each layer for. Every form runs, and computes "
+            "the same, on all of them; any suits both.",
+        ),
+    ] = Target.ANY,
+    lowering: Annotated[
+        bool,
+        typer.Option(
+            "--lowering/--no-lowering",
+            help="Rewrite graphs exactly into faster ones, or publish what the standard "
+            "converters make of them.",
+        ),
+    ] = True,
+    io: Annotated[
+        Io,
+        typer.Option(
+            "--io",
+            help="Inputs and outputs. int8 is for devices without floats (microcontrollers, NPUs) "
+            "and goes with --precision int8 alone.",
+        ),
+    ] = Io.FLOAT32,
     batch: Annotated[
         str, typer.Option("--batch", help="Rows per inference: a number, or dynamic for any.")
     ] = "1",
@@ -107,15 +148,26 @@ def export(
     `vae-edge export --format tflite`
 
     `vae-edge export runs/mnist-vae/model.keras --format tflite --format onnx --precision int8`
+
+    `vae-edge export --format tflite --precision auto --min-psnr 35`
     """
     from vae_edge.keras_vae import shipped_model_path
 
     formats = tuple(dict.fromkeys(format or Format))
+    precisions = parse_precisions(precision or ())
+    budget = parse_budget(precisions is None, min_psnr, max_error)
+    if precisions is None:
+        check_auto(benchmark=benchmark, keep_failing=keep_failing, integer_io=io is Io.INT8)
+    elif io is Io.INT8:
+        check_integer_io(precisions, lowering)
     plan_options = {
         "formats": formats,
-        "precisions": default_precisions(formats, tuple(dict.fromkeys(precision or ()))),
+        "precisions": default_precisions(formats, precisions or ()),
         "components": tuple(dict.fromkeys(component or Component)),
-        "batch": _parse_batch(batch),
+        "batch": parse_batch(batch),
+        "target": target,
+        "lowering": lowering,
+        "integer_io": io is Io.INT8,
         "replace": replace,
         "keep_failing": keep_failing,
         "overrides": tuple(parse_override(text) for text in tolerance or ()),
@@ -130,16 +182,17 @@ def export(
             note("Exporting the MNIST VAE that ships with vae-edge (name a .keras file for yours).")
         destination = out or Path("build") / _default_name(source)
         plan = ExportPlan(destination=destination, **plan_options)  # type: ignore[arg-type]
-        run_export(
+        found = run_export(
             source,
             plan,
             calibration=calibration,
             data_dir=data_dir,
             seed=seed,
             benchmark=benchmark,
+            budget=budget,
             check_interrupted=check_interrupted,
         )
-    _print_result(destination, plan, as_json)
+    _print_result(destination, found, plan, as_json)
 
 
 def run_export(
@@ -150,19 +203,23 @@ def run_export(
     data_dir: Path | None,
     seed: int,
     benchmark: bool,
+    budget: QualityBudget | None = None,
     report: Path | None = None,
     check_interrupted: Callable[[], None] = lambda: None,
-) -> None:
-    """Load, export, prove and measure, with one progress display on stderr.
+) -> tuple[Verdict, ...]:
+    """Load, export, prove and measure, with one progress display on stderr; give the verdicts.
 
-    With `report`, the whole benchmark report is written there too. `check_interrupted` is called
-    before every step.
+    With `budget`, only the best choice within it is published. With `report`, the whole benchmark
+    report is written there too. `check_interrupted` is called before every step.
     """
     from exporters.pipeline import export_bundle
+    from vae_edge.bundle_writer import check_reselection
     from vae_edge.keras_vae import load_keras_vae
 
     # Everything that can be refused without work is refused before TensorFlow is even loaded.
     plan.check()
+    if budget is not None:
+        check_reselection(plan.destination, plan.replace)
     check_calibration(calibration)
     with progress() as display:
         task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
@@ -171,36 +228,25 @@ def run_export(
             check_interrupted()
             display.update(task, advance=1, description=step)
 
-        vae = load_keras_vae(model)
-        on_step("calibration data")
-        representative = representative_for(vae, model, calibration, data_dir, seed)
-
         def on_latency(done: int, total: int) -> None:
             display.update(task, description=f"latency {100 * done // total} %")
 
-        def measure(bundle: Path) -> Mapping[str, LatencyRecord]:
-            from benchmarks.latency import run_benchmark
-            from benchmarks.report import latency_records, write_report
-
-            measured = run_benchmark(bundle, reference=model, on_progress=on_latency)
-            if report is not None:
-                report.parent.mkdir(parents=True, exist_ok=True)
-                with replaced_file(report) as part:
-                    part.write_text(write_report(measured), encoding="utf-8")
-            return latency_records(measured)
-
-        export_bundle(
-            vae, plan, representative, measure=measure if benchmark else None, on_step=on_step
+        vae = load_keras_vae(model)
+        on_step("calibration data")
+        representative = representative_for(vae, model, calibration, data_dir, seed)
+        hooks = MeasuredExport(model, budget, on_latency)
+        result = export_bundle(
+            vae,
+            plan,
+            representative,
+            measure=hooks.measure if benchmark else None,
+            select=hooks.select if budget is not None else None,
+            on_step=on_step,
         )
+        if report is not None:
+            hooks.write_report(report, result.bundle.manifest)
         display.update(task, advance=1, description="done")
-
-
-def _parse_batch(text: str) -> int | None:
-    if text == "dynamic":
-        return None
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise UsageError(f"--batch {text}: expected a number of 1 or more, or dynamic.")
+    return hooks.verdicts(result.bundle.manifest)
 
 
 def _default_name(model: Path) -> str:
@@ -228,20 +274,30 @@ def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _print_result(destination: Path, plan: ExportPlan, as_json: bool) -> None:
+def _print_result(
+    destination: Path, verdicts: tuple[Verdict, ...], plan: ExportPlan, as_json: bool
+) -> None:
     from vae_edge.bundle import Bundle
-    from vae_edge.cli.tables import bundle_table, slower_than_float32
+    from vae_edge.cli.tables import bundle_table
+    from vae_edge.cli.verdict_tables import print_selection, print_verdicts
     from vae_edge.codec import encode
 
-    bundle = Bundle.open(destination)
+    manifest = Bundle.open(destination).manifest
     if as_json:
-        typer.echo(json.dumps({"bundle": str(destination), "manifest": encode(bundle.manifest)}))
+        document = {
+            "bundle": str(destination),
+            "manifest": encode(manifest),
+            "verdicts": encode(verdicts),
+        }
+        typer.echo(json.dumps(document))
         return
     out = results()
-    out.print(bundle_table(bundle.manifest))
-    slower = slower_than_float32(bundle.manifest)
-    if slower:
-        out.print(slower, soft_wrap=True)
+    out.print(bundle_table(manifest), "")
+    if manifest.selection is not None:
+        print_selection(
+            out, manifest.selection, "Chosen (>) by what was measured here, and from what"
+        )
+    print_verdicts(out, verdicts)
     out.print(f"Bundle: {destination}", soft_wrap=True)
     out.print(f"Next:   vae-edge parity {destination}", soft_wrap=True)
     if not plan.batch:

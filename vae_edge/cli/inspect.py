@@ -12,6 +12,7 @@ from rich.table import Table
 from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import Json
 from vae_edge.cli.tables import bundle_table, format_size, new_table
+from vae_edge.cli.verdict_tables import print_selection
 from vae_edge.verdict import counted
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def _inspect_bundle(path: Path, as_json: bool) -> None:
             soft_wrap=True,
         )
     out.print("Made with " + ", ".join(f"{k} {v}" for k, v in manifest.tools.items()), "\n")
-    out.print(bundle_table(manifest))
+    out.print(bundle_table(manifest), "")
+    if manifest.selection is not None:
+        title = "Chosen (>) by what was measured at export, and from what"
+        print_selection(out, manifest.selection, title)
     out.print(_types_table(manifest))
     for record in manifest.artifacts:
         out.print(record.file)

@@ -14,6 +14,8 @@ __all__ = [
     "DataDir",
     "FormatChoice",
     "Json",
+    "MaxError",
+    "MinPsnr",
     "PrecisionChoice",
     "Threads",
     "Verbose",
@@ -40,6 +42,27 @@ FormatChoice = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+# The defaults are those of vae_edge.selection, which a command imports only when it runs.
+MinPsnr = Annotated[
+    float | None,
+    typer.Option(
+        "--min-psnr",
+        metavar="DB",
+        help="Quality budget of a choice: least PSNR of the decoder's images against the Keras "
+        "model's, on the golden vectors. Default: 40, an error of 2.6 of 255 grey levels.",
+        show_default=False,
+    ),
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        "--max-error",
+        metavar="SHARE",
+        help="Quality budget of a choice: largest error (rmse) of the encoder's latents, as a "
+        "share of their span. Default: 0.01.",
+        show_default=False,
+    ),
+]
 PrecisionChoice = Annotated[
     Precision | None,
     typer.Option("--precision", help="Default: the most exact in the bundle.", show_default=False),

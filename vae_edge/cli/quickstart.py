@@ -211,8 +211,10 @@ def _newer(path: Path, other: Path) -> bool:
 
 def _print_result(places: _Places, as_json: bool) -> None:
     from vae_edge.bundle import Bundle
-    from vae_edge.cli.tables import bundle_table, slower_than_float32
+    from vae_edge.cli.tables import bundle_table
+    from vae_edge.cli.verdict_tables import print_verdicts
     from vae_edge.codec import encode
+    from vae_edge.verdict import verdicts
 
     manifest: Manifest = Bundle.open(places.bundle).manifest
     if as_json:
@@ -222,14 +224,13 @@ def _print_result(places: _Places, as_json: bool) -> None:
             "pictures": str(places.pictures),
             "benchmark": str(places.benchmark),
             "manifest": encode(manifest),
+            "verdicts": encode(verdicts(manifest)),
         }
         typer.echo(json.dumps(document))
         return
     out = results()
-    out.print(bundle_table(manifest))
-    slower = slower_than_float32(manifest)
-    if slower:
-        out.print(slower, soft_wrap=True)
+    out.print(bundle_table(manifest), "")
+    print_verdicts(out, verdicts(manifest))
     out.print(f"Model:    {places.model}", soft_wrap=True)
     out.print(f"Pictures: {places.pictures}", soft_wrap=True)
     out.print(f"Bundle:   {places.bundle}", soft_wrap=True)

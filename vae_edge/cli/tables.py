@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from rich import box
 from rich.table import Table
 
 from vae_edge.manifest import ArtifactRecord, Manifest
 
-__all__ = ["bundle_table", "format_size", "format_times", "new_table", "slower_than_float32"]
-
-# Medians of one short run differ by less than this where the artifacts take the same time.
-_SLOWER_THAN = 0.92
+__all__ = ["bundle_table", "format_latency", "format_size", "format_times", "new_table"]
 
 
 def new_table(title: str, *columns: str, right_from: int) -> Table:
@@ -32,6 +31,11 @@ def format_times(times: float | None) -> str:
     if times is None:
         return "-"
     return f"{times:.2f}x" if times < 10 else f"{times:,.0f}x"
+
+
+def format_latency(median_ms: float | None) -> str:
+    """Give a latency for people, in microseconds, or a dash where there is none."""
+    return "-" if median_ms is None else f"{median_ms * 1000:,.1f} us"
 
 
 def bundle_table(manifest: Manifest) -> Table:
@@ -62,23 +66,6 @@ def bundle_table(manifest: Manifest) -> Table:
     return table
 
 
-def slower_than_float32(manifest: Manifest) -> str | None:
-    """Say which artifacts bought their size with speed on the machine that exported them."""
-    slower = [
-        f"{record.file} ({record.latency.times_faster_than_float32:.2f}x)"
-        for record in manifest.artifacts
-        if record.latency
-        and record.latency.times_faster_than_float32 is not None
-        and record.latency.times_faster_than_float32 < _SLOWER_THAN
-    ]
-    if not slower:
-        return None
-    return (
-        f"Smaller, but slower here than float32 of the same format: {', '.join(slower)}. Measure "
-        "on the device with `vae-edge benchmark` before choosing them for speed."
-    )
-
-
 def _row(record: ArtifactRecord) -> tuple[str, ...]:
     latency = record.latency
     return (
@@ -88,16 +75,14 @@ def _row(record: ArtifactRecord) -> tuple[str, ...]:
         "-" if record.parity is None else "passed" if record.parity.passed else "FAILED",
         format_size(record.size_bytes),
         _worst_psnr(record),
-        f"{latency.median_ms * 1000:,.1f} us" if latency else "-",
+        format_latency(latency.median_ms if latency else None),
         format_times(latency.times_faster_than_keras) if latency else "-",
         format_times(latency.times_faster_than_float32) if latency else "-",
     )
 
 
 def _worst_psnr(record: ArtifactRecord) -> str:
-    """The lowest PSNR over the outputs; a figure of None is infinite."""
-    found = [m for m in (record.parity.metrics if record.parity else ()) if m.metric == "psnr_db"]
-    values = [m.value for m in found if m.value is not None]
-    if not values:
-        return "exact" if found else "-"
-    return f"{min(values):.1f} dB"
+    psnr = record.parity.worst("psnr_db") if record.parity else None
+    if psnr is None:
+        return "-"
+    return f"{psnr:.1f} dB" if math.isfinite(psnr) else "exact"

@@ -30,15 +30,19 @@ from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import (
     SCHEMA_VERSION,
     ArtifactRecord,
+    CandidateRecord,
     GoldenRecord,
     LatencyRecord,
     LoweringRecord,
     Manifest,
     ModelRecord,
+    QualityBudget,
     QuantizationRecord,
     RuntimeRequirement,
+    SelectionRecord,
 )
 from vae_edge.terms import Component, Format, Precision
+from vae_edge.verdict import Speed, Verdict
 
 CONTENT = b"content of a file"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -326,6 +330,66 @@ def test_everything_is_measured_by_default(run: FakeRun, bundle: Path) -> None:
     assert run.options["only"] == Selection()
     assert run.options["reference"] is None
     assert run.options["reference_note"] == "no --reference MODEL given"
+
+
+def test_budget_reaches_the_run(run: FakeRun, bundle: Path) -> None:
+    assert invoke(bundle, "--min-psnr", "33.5", "--max-error", "0.25") == 0
+    assert run.options["budget"] == QualityBudget(min_psnr_db=33.5, max_error=0.25)
+
+    assert invoke(bundle) == 0
+    assert run.options["budget"] == QualityBudget(min_psnr_db=40.0, max_error=0.01)
+
+
+def test_an_impossible_budget_is_refused_before_the_run(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle, "--min-psnr", "nan") == 2
+    assert "error: --min-psnr nan: expected a number of decibels" in capsys.readouterr().err
+    assert run.path is None
+
+
+def test_it_ends_with_what_paid_and_with_the_best_choice(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = CandidateRecord(
+        file="encoder.int8.tflite",
+        size_bytes=37_600,
+        median_ms=1.234,
+        psnr_db=50.0,
+        rmse=0.003,
+        eligible=True,
+        chosen=True,
+        reason="fastest",
+    )
+    verdict = Verdict(
+        file="encoder.int8.tflite",
+        speed=Speed.FASTER,
+        times_faster=1.625,
+        low=1.5,
+        high=1.75,
+        times_smaller=2.5,
+        psnr_db=50.0,
+        max_abs_error=0.1,
+        paid=True,
+        reasons=(),
+        sentence="",
+    )
+    budget = QualityBudget(min_psnr_db=40.0, max_error=0.01)
+    best = SelectionRecord(budget=budget, candidates=(chosen,))
+    run.report = replace(REPORT, verdicts=(verdict,), best=best)
+
+    assert invoke(bundle) == 0
+    _, _, end = capsys.readouterr().out.partition("Did it pay?")
+    paid, _, choice = end.partition("Best choice for this device")
+    assert row(paid, "yes") == (
+        ["encoder.int8.tflite", "1.62x", "faster", "2.5x", "smaller", "50.0", "dB"]
+    )
+    assert row(choice, ">") == (
+        ["encoder.int8.tflite", "37.6", "KB", "1,234.0", "us", "50.0", "dB", "fastest"]
+    )
+
+    assert invoke(bundle, "--json") == 0
+    assert read_report(capsys.readouterr().out, "stdout") == run.report
 
 
 @pytest.mark.host

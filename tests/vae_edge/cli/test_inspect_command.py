@@ -42,6 +42,38 @@ def test_every_artifact_says_what_computes_and_what_was_rewritten(run_cli, tiny_
     ]
 
 
+def test_selection_is_shown_with_what_it_was_made_from(run_cli, tiny_bundle, edit_manifest):
+    def select(document):
+        files = [record["file"] for record in document["artifacts"]]
+        document["selection"] = {
+            "budget": {"min_psnr_db": 35.0, "max_error": 0.02},
+            "candidates": [
+                {
+                    "file": file,
+                    "size_bytes": 1500,
+                    "median_ms": None if file == "decoder.int8.onnx" else 0.0125,
+                    "psnr_db": 34.5,
+                    "rmse": 0.5,
+                    "eligible": file in files,
+                    "chosen": file in files,
+                    "reason": "fastest" if file in files else "below 35 dB",
+                }
+                for file in (*files, "decoder.int8.onnx")
+            ],
+        }
+
+    edit_manifest(tiny_bundle, select)
+    rows = [" ".join(line.split()) for line in run_cli("inspect", tiny_bundle).out.splitlines()]
+
+    assert "> decoder.float32.onnx 1.5 KB 12.5 us 34.5 dB fastest" in rows
+    assert "decoder.int8.onnx 1.5 KB - 34.5 dB out: below 35 dB" in rows
+    assert "Budget: images of at least 35 dB, latents within 0.02 of their span (rmse)." in rows
+
+
+def test_bundle_of_everything_shows_no_selection(run_cli, tiny_bundle):
+    assert "Budget" not in run_cli("inspect", tiny_bundle).out
+
+
 def test_artifact_without_rewrites_says_so(run_cli, tiny_bundle, edit_manifest):
     bare = {"target": None, "applied": [], "refused": [], "note": ""}
     changes = {"lowering": bare, "float_operators": {}}
