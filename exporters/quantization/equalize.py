@@ -83,6 +83,9 @@ class Equalize:
             )
         # The shape with the fewest values in its last axis says what a channel is: (h, w, c).
         shape = min((graph.shapes[name] for name in chain), key=lambda each: each[-1])
+        cut = next((n for n in chain if graph.shapes[n][-1] % shape[-1]), None)
+        if cut is not None:
+            return f"a reshape cuts its {graph.shapes[cut][-1]} channels into {shape[-1]}"
         widest = self.reach[next(name for name in chain if graph.shapes[name] == shape)]
         top = float(widest.max())
         if top <= 0:
@@ -114,13 +117,12 @@ def _outputs_scaled(
 def _inputs_scaled(
     op: Conv | ConvTranspose | Dense, scales: FloatArray, shape: Shape
 ) -> Conv | ConvTranspose | Dense:
+    scales = np.tile(scales, shape[-1] // len(scales))
     if isinstance(op, Conv) and op.groups > 1:
         # One kernel per channel: (h, w, 1, channels * multiplier).
         factor = np.repeat(scales, op.kernel.shape[3] // len(scales))
     elif isinstance(op, ConvTranspose):
         factor = scales
-    elif isinstance(op, Conv):
-        factor = scales[:, np.newaxis]
     else:
-        factor = np.tile(scales, shape[-1] // len(scales))[:, np.newaxis]
+        factor = scales[:, np.newaxis]
     return replace(op, kernel=np.asarray(op.kernel * factor, np.float32))
