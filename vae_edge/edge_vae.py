@@ -16,20 +16,9 @@ from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
 from vae_edge.manifest import ArtifactRecord
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import COMPONENT_OUTPUTS, Component, FloatArray, Format, Precision
+from vae_edge.terms import COMPONENT_OUTPUTS, EXACTNESS, Component, FloatArray, Format, Precision
 
 __all__ = ["EdgeVAE", "Posterior"]
-
-# The most exact first: a caller who asks for nothing gets the model they trained.
-_EXACTNESS = (
-    Precision.FLOAT32,
-    Precision.FLOAT16,
-    Precision.INT16X8,
-    Precision.DYNAMIC,
-    Precision.INT8,
-    Precision.INT4,
-)
-
 
 _T = TypeVar("_T", Format, Precision)
 
@@ -97,7 +86,8 @@ class EdgeVAE:
         """
         opened = Bundle.open(bundle)
         formats = tuple(Format) if format is None else (_term(Format, format),)
-        precisions = _EXACTNESS if precision is None else (_term(Precision, precision),)
+        # A caller who asks for nothing gets the model they trained, as nearly as there is one.
+        precisions = EXACTNESS if precision is None else (_term(Precision, precision),)
         missing: RuntimeMissingError | None = None
         for each in formats:
             records = _records(opened, each, precisions)

@@ -2,13 +2,18 @@
 
 Each artifact is run on the golden inputs and compared, output by output, with the golden outputs
 (or with a live Keras model's). Encoder and decoder of one format and precision are also run in a
-row, which is what a user's reconstruction goes through. The random sampling is left out: it is in
-no artifact, and it would hide small errors.
+row, which is what a user's reconstruction goes through; where a format has none of one precision,
+the most exact of both. The random sampling is left out: it is in no artifact, and it would hide
+small errors.
+
+`schema_version` history of the report:
+    1  first version.
+    2  pairs of an encoder and a decoder that differ in precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +27,7 @@ from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
 from vae_edge.terms import (
     COMPONENT_OUTPUTS,
+    EXACTNESS,
     Component,
     FloatArray,
     Format,
@@ -29,10 +35,10 @@ from vae_edge.terms import (
 )
 from vae_edge.tolerances import Override, limits_for
 
-__all__ = ["PAIR", "ParityReport", "SubjectParity", "check_parity", "golden_reference"]
+__all__ = ["PAIR", "ParityReport", "SubjectParity", "check_parity", "golden_reference", "pairs"]
 
 PAIR = "encoder+decoder"
-REPORT_SCHEMA_VERSION = 1
+REPORT_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,9 @@ class SubjectParity:
 
     Attributes:
         subject: `encoder`, `decoder` or `encoder+decoder`.
+        precision: of the artifact; of a pair the decoder's.
+        encoder_precision: of a pair the encoder's, where that is another one; the looser of the two
+            has set the limits. None otherwise.
         file: the artifact's file; None for a pair.
         passed: every metric is within its limit and nothing else was wrong.
         samples: rows compared.
@@ -69,12 +78,19 @@ class SubjectParity:
     subject: str
     format: Format
     precision: Precision
+    encoder_precision: Precision | None = None
     file: str | None
     passed: bool
     samples: int
     runtime: str
     metrics: tuple[MetricRecord, ...]
     failure: str | None
+
+    @property
+    def precisions(self) -> str:
+        """The precision, for people: `int8`, or `dynamic+int8` where a pair has two."""
+        encoder = f"{self.encoder_precision}+" if self.encoder_precision else ""
+        return f"{encoder}{self.precision}"
 
     def record(self) -> ParityRecord:
         """Give the form that the manifest keeps."""
@@ -167,11 +183,13 @@ def check_parity(
         RuntimeMissingError: a runtime that is needed is not installed.
     """
     subjects = []
-    for group in _groups(bundle, formats, precisions):
-        for subject in _check_group(bundle, group, reference, overrides, threads):
+    check = _Check(bundle, reference, overrides, threads)
+    for format in Format:
+        records = tuple(bundle.select(formats=(format,), precisions=precisions))
+        for subject in check.format(records) if format in formats else ():
             subjects.append(subject)
             if on_subject is not None:
-                on_subject(f"{subject.subject} {subject.precision} {subject.format}")
+                on_subject(f"{subject.subject} {subject.precisions} {subject.format}")
     if not subjects:
         raise ParityError(
             f"{bundle.path}: no artifact matches, so nothing was compared. It holds: "
@@ -187,45 +205,76 @@ def check_parity(
     )
 
 
-def _groups(
-    bundle: Bundle, formats: tuple[Format, ...], precisions: tuple[Precision, ...]
-) -> Iterator[dict[Component, ArtifactRecord]]:
-    """Artifacts that belong together: one format and precision, by component."""
-    for format in Format:
+def pairs(records: Iterable[ArtifactRecord]) -> tuple[tuple[ArtifactRecord, ArtifactRecord], ...]:
+    """Give the encoders and decoders of one format that are run in a row.
+
+    Those of one precision; where there are none, the most exact encoder and the most exact decoder,
+    which is what `EdgeVAE` opens.
+    """
+    halves: dict[Component, dict[Precision, ArtifactRecord]] = {c: {} for c in Component}
+    for record in records:
+        halves[record.component][record.precision] = record
+    encoders, decoders = halves[Component.ENCODER], halves[Component.DECODER]
+    alike = tuple((encoders[p], decoders[p]) for p in Precision if p in encoders and p in decoders)
+    if alike or not encoders or not decoders:
+        return alike
+    return ((_most_exact(encoders), _most_exact(decoders)),)
+
+
+def _most_exact(records: Mapping[Precision, ArtifactRecord]) -> ArtifactRecord:
+    return records[min(records, key=EXACTNESS.index)]
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What every comparison of a run has in common."""
+
+    bundle: Bundle
+    reference: Reference
+    overrides: tuple[Override, ...]
+    threads: int
+
+    def format(self, records: tuple[ArtifactRecord, ...]) -> Iterator[SubjectParity]:
+        """Judge the artifacts of one format by precision, each pair as soon as both have run."""
+        waiting = list(pairs(records))
+        ran: dict[str, Mapping[str, FloatArray]] = {}
         for precision in Precision:
-            if format in formats and precision in precisions:
-                group = {
-                    record.component: record
-                    for record in bundle.select(formats=(format,), precisions=(precision,))
-                }
-                if group:
-                    yield group
+            for record in records:
+                if record.precision is precision:
+                    yield self._artifact(record, ran)
+            for pair in [p for p in waiting if all(half.file in ran for half in p)]:
+                waiting.remove(pair)
+                subject = self._pair(*pair, ran)
+                if subject is not None:
+                    yield subject
 
-
-def _check_group(
-    bundle: Bundle,
-    group: Mapping[Component, ArtifactRecord],
-    reference: Reference,
-    overrides: tuple[Override, ...],
-    threads: int,
-) -> Iterator[SubjectParity]:
-    results: dict[Component, Mapping[str, FloatArray]] = {}
-    inputs = {Component.ENCODER: reference.images, Component.DECODER: reference.z}
-    for component, record in group.items():
-        wanted = {name: reference.outputs[name] for name in COMPONENT_OUTPUTS[component]}
-        runtime, outputs, failure = _run(bundle, record, inputs[component], threads)
+    def _artifact(
+        self, record: ArtifactRecord, ran: dict[str, Mapping[str, FloatArray]]
+    ) -> SubjectParity:
+        encoder = record.component is Component.ENCODER
+        wanted = {
+            name: self.reference.outputs[name] for name in COMPONENT_OUTPUTS[record.component]
+        }
+        rows = self.reference.images if encoder else self.reference.z
+        runtime, outputs, failure = _run(self.bundle, record, rows, self.threads)
         if outputs is not None:
-            results[component] = outputs
-        yield _judge(
-            str(component), record, record.file, runtime, wanted, outputs, failure, overrides
-        )
-    z_mean = results.get(Component.ENCODER, {}).get("z_mean")
-    if z_mean is not None and Component.DECODER in results:
-        record = group[Component.DECODER]
-        runtime, outputs, failure = _run(bundle, record, z_mean, threads)
+            ran[record.file] = outputs
+        subject = str(record.component)
+        return _judge(subject, record, None, runtime, wanted, outputs, failure, self.overrides)
+
+    def _pair(
+        self,
+        encoder: ArtifactRecord,
+        decoder: ArtifactRecord,
+        ran: Mapping[str, Mapping[str, FloatArray]],
+    ) -> SubjectParity | None:
+        z_mean = ran[encoder.file].get("z_mean")
+        if z_mean is None:
+            return None
+        runtime, outputs, failure = _run(self.bundle, decoder, z_mean, self.threads)
         # The first latents of the reference are z_mean of the same images.
-        wanted = {"reconstruction": reference.outputs["reconstruction"][: len(z_mean)]}
-        yield _judge(PAIR, record, None, runtime, wanted, outputs, failure, overrides)
+        wanted = {"reconstruction": self.reference.outputs["reconstruction"][: len(z_mean)]}
+        return _judge(PAIR, decoder, encoder, runtime, wanted, outputs, failure, self.overrides)
 
 
 def _run(
@@ -244,26 +293,30 @@ def _run(
 def _judge(
     subject: str,
     record: ArtifactRecord,
-    file: str | None,
+    encoder: ArtifactRecord | None,
     runtime: str,
     wanted: Mapping[str, FloatArray],
     outputs: Mapping[str, FloatArray] | None,
     failure: str | None,
     overrides: tuple[Override, ...],
 ) -> SubjectParity:
+    precisions = (record.precision, encoder.precision if encoder else record.precision)
+    looser = max(precisions, key=EXACTNESS.index)
     metrics: list[MetricRecord] = []
     for name, expected in wanted.items() if outputs is not None else ():
         try:
             if outputs is None or name not in outputs:
                 raise ParityError(f"{record.file}: the output '{name}' is missing.")
-            metrics += _compare(record, name, expected, outputs[name], overrides)
+            limits = limits_for(looser, name, overrides)
+            metrics += _compare(f"{record.file}: '{name}'", name, expected, outputs[name], limits)
         except ParityError as error:
             failure = str(error)
     return SubjectParity(
         subject=subject,
         format=record.format,
         precision=record.precision,
-        file=file,
+        encoder_precision=precisions[1] if precisions[1] is not record.precision else None,
+        file=None if encoder else record.file,
         passed=failure is None and bool(metrics) and all(metric.passed for metric in metrics),
         samples=len(next(iter(wanted.values()))),
         runtime=runtime,
@@ -273,16 +326,16 @@ def _judge(
 
 
 def _compare(
-    record: ArtifactRecord,
+    where: str,
     name: str,
     reference: FloatArray,
     candidate: FloatArray,
-    overrides: tuple[Override, ...],
+    limits: Mapping[str, float],
 ) -> Iterator[MetricRecord]:
-    check_comparable(reference, candidate, f"{record.file}: '{name}'")
+    check_comparable(reference, candidate, where)
     span = float(np.ptp(reference))
     peak = 1.0 if name == "reconstruction" or span == 0 else span
-    for metric_name, limit in limits_for(record.precision, name, overrides).items():
+    for metric_name, limit in limits.items():
         metric = METRICS[metric_name]
         value = metric.function(reference, candidate, peak)
         yield MetricRecord(

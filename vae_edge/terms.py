@@ -15,6 +15,7 @@ from vae_edge.errors import ArtifactError
 __all__ = [
     "COMPONENT_INPUT",
     "COMPONENT_OUTPUTS",
+    "EXACTNESS",
     "Component",
     "FloatArray",
     "Format",
@@ -60,6 +61,17 @@ class Precision(_Term):
     INT8 = "int8"
     INT16X8 = "int16x8"
     INT4 = "int4"
+
+
+# The most exact first.
+EXACTNESS = (
+    Precision.FLOAT32,
+    Precision.FLOAT16,
+    Precision.INT16X8,
+    Precision.DYNAMIC,
+    Precision.INT8,
+    Precision.INT4,
+)
 
 
 class Target(_Term):

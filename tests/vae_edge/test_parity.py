@@ -19,6 +19,7 @@ from vae_edge.parity import (
     check_parity,
     golden_reference,
     live_reference,
+    pairs,
 )
 from vae_edge.terms import Format, Precision
 from vae_edge.tolerances import parse_override
@@ -85,7 +86,7 @@ def test_report_says_what_was_compared_with_what(bundle):
 
     assert (report.model, report.source_sha256) == ("tiny", "ab" * 32)
     assert report.reference == "golden vectors (noise)"
-    assert report.schema_version == 1
+    assert report.schema_version == 2
 
 
 def test_every_metric_of_every_output_is_recorded_with_its_limit(judge):
@@ -300,14 +301,90 @@ def test_pair_decodes_the_encoders_own_z_mean(judge, fake_bundle_runners, encode
 
 
 def test_pair_is_left_out_where_one_half_is_missing(make_tiny_bundle):
-    bundle = Bundle.open(make_tiny_bundle(("encoder.float32.onnx", "decoder.int8.onnx")))
+    files = ("encoder.float32.onnx", "encoder.int8.onnx", "decoder.float32.tflite")
+    bundle = Bundle.open(make_tiny_bundle(files))
 
     report = check_parity(bundle, golden_reference(bundle))
 
-    assert [(s.subject, str(s.precision)) for s in report.subjects] == [
-        ("encoder", "float32"),
-        ("decoder", "int8"),
+    assert [s.file for s in report.subjects] == [
+        "decoder.float32.tflite",
+        "encoder.float32.onnx",
+        "encoder.int8.onnx",
     ]
+
+
+def test_halves_of_different_precisions_are_a_pair_where_no_equal_ones_are(make_tiny_bundle):
+    files = ("encoder.int8.onnx", "decoder.float16.onnx")
+    bundle = Bundle.open(make_tiny_bundle(files))
+
+    report = check_parity(bundle, golden_reference(bundle))
+
+    assert [(s.subject, s.precisions) for s in report.subjects] == [
+        ("decoder", "float16"),
+        ("encoder", "int8"),
+        (PAIR, "int8+float16"),
+    ]
+    pair = report.subjects[-1]
+    assert (pair.precision, pair.encoder_precision) == (Precision.FLOAT16, Precision.INT8)
+    assert (pair.file, pair.samples) == (None, 5)
+    assert [s.encoder_precision for s in report.subjects[:2]] == [None, None]
+
+
+def test_equal_precisions_are_no_mixed_pair(make_tiny_bundle):
+    files = ("encoder.int8.onnx", "decoder.int8.onnx", "decoder.float32.onnx")
+    bundle = Bundle.open(make_tiny_bundle(files))
+
+    report = check_parity(bundle, golden_reference(bundle))
+
+    assert [s.precisions for s in report.subjects if s.subject == PAIR] == ["int8"]
+
+
+def test_mixed_pair_is_of_the_most_exact_halves(make_tiny_bundle):
+    files = ("encoder.int8.onnx", "encoder.dynamic.onnx", "decoder.float16.onnx")
+    bundle = Bundle.open(make_tiny_bundle(files))
+
+    ((encoder, decoder),) = pairs(bundle.manifest.artifacts)
+
+    assert (encoder.file, decoder.file) == ("encoder.dynamic.onnx", "decoder.float16.onnx")
+
+
+@pytest.mark.parametrize(
+    ("files", "sound"),
+    [
+        (("encoder.int8.onnx", "decoder.float16.onnx"), {"encoder", PAIR}),
+        (("encoder.float16.onnx", "decoder.int8.onnx"), {"encoder", "decoder", PAIR}),
+        (("encoder.float16.onnx", "decoder.float32.onnx"), {"encoder"}),
+    ],
+)
+def test_mixed_pair_is_held_to_the_looser_limits(
+    make_tiny_bundle, fake_bundle_runners, decode, files, sound
+):
+    """Off by 0.02 everywhere is 34 dB: int8 allows 30, float16 asks for 60, float32 for 100."""
+    bundle = Bundle.open(make_tiny_bundle(files))
+    fake_bundle_runners(
+        decoder=lambda z: {"reconstruction": decode(z)["reconstruction"] + np.float32(0.02)}
+    )
+
+    report = check_parity(bundle, golden_reference(bundle))
+
+    assert {s.subject for s in report.subjects if s.passed} == sound
+    assert len(report.subjects) == 3
+    (pair,) = [s for s in report.subjects if s.subject == PAIR]
+    assert metric(pair, "reconstruction", "psnr_db").value == pytest.approx(33.98, abs=0.01)
+
+
+def test_override_of_the_looser_precision_reaches_the_mixed_pair(make_tiny_bundle):
+    bundle = Bundle.open(make_tiny_bundle(("encoder.int8.onnx", "decoder.float16.onnx")))
+    overrides = tuple(
+        parse_override(f"{scope}reconstruction.{limit}")
+        for scope, limit in (("float16:", "psnr_db=20"), ("int8:", "psnr_db=999"))
+    )
+
+    report = check_parity(bundle, golden_reference(bundle), overrides=overrides)
+
+    (pair,) = [s for s in report.subjects if s.subject == PAIR]
+    assert metric(pair, "reconstruction", "psnr_db").limit == 999
+    assert not pair.passed
 
 
 def test_selection_and_order_of_groups(make_tiny_bundle):

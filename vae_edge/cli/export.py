@@ -234,7 +234,7 @@ def run_export(
         vae = load_keras_vae(model)
         on_step("calibration data")
         representative = representative_for(vae, model, calibration, data_dir, seed)
-        hooks = MeasuredExport(model, budget, on_latency)
+        hooks = MeasuredExport(model, budget, overrides=plan.overrides, on_progress=on_latency)
         result = export_bundle(
             vae,
             plan,

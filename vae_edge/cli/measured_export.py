@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from vae_edge.files import replaced_file
 if TYPE_CHECKING:
     from benchmarks.report import BenchmarkReport
     from vae_edge.manifest import LatencyRecord, Manifest, QualityBudget, SelectionRecord
+    from vae_edge.tolerances import Override
     from vae_edge.verdict import Verdict
 
 __all__ = ["MeasuredExport"]
@@ -24,12 +26,23 @@ class MeasuredExport:
         self,
         reference: Path,
         budget: QualityBudget | None,
+        *,
+        overrides: tuple[Override, ...] = (),
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Take the Keras model to measure against, and the budget of a choice if one is made."""
+        """Take what the hooks go by.
+
+        Args:
+            reference: the Keras model to measure against.
+            budget: of the choice; None where none is made.
+            overrides: limits that replace the built-in ones.
+            on_progress: told of the measurement.
+        """
         self._reference = reference
         self._budget = budget
+        self._overrides = overrides
         self._on_progress = on_progress
+        self._path: Path | None = None
         self._report: BenchmarkReport | None = None
         self._staged: Manifest | None = None
 
@@ -38,6 +51,7 @@ class MeasuredExport:
         from benchmarks.latency import run_benchmark
         from benchmarks.report import latency_records
 
+        self._path = bundle
         self._report = run_benchmark(
             bundle, reference=self._reference, on_progress=self._on_progress
         )
@@ -47,7 +61,8 @@ class MeasuredExport:
         """Choose one artifact per component and format from what was measured.
 
         Raises:
-            ExportError: none of a component and format keeps the budget.
+            ExportError: none of a component and format keeps the budget, or those that were chosen
+                are not the Keras model when they are run in a row.
         """
         from benchmarks.verdicts import alike_by_samples, candidates_of
         from vae_edge.selection import DEFAULT_BUDGET, by_component_and_format, choose
@@ -61,6 +76,8 @@ class MeasuredExport:
             alike=alike_by_samples(measured),
         )
         _check_complete(staged, record)
+        if self._path is not None:
+            _check_in_a_row(self._path, _only(staged, record), self._overrides)
         return record
 
     def verdicts(self, published: Manifest) -> tuple[Verdict, ...]:
@@ -86,6 +103,30 @@ class MeasuredExport:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(path) as part:
             part.write_text(write_report(report), encoding="utf-8")
+
+
+def _only(staged: Manifest, selection: SelectionRecord) -> Manifest:
+    kept = tuple(record for record in staged.artifacts if record.file in selection.chosen)
+    return dataclasses.replace(staged, artifacts=kept)
+
+
+def _check_in_a_row(path: Path, chosen: Manifest, overrides: tuple[Override, ...]) -> None:
+    """Halves that are good enough alone, and of different precisions, were not yet run together."""
+    from vae_edge.bundle import Bundle
+    from vae_edge.parity import check_parity, golden_reference
+
+    bundle = Bundle(path=path, manifest=chosen)
+    report = check_parity(bundle, golden_reference(bundle), overrides=overrides)
+    failed = [
+        f"{subject.subject} {subject.precisions} {subject.format}"
+        for subject in report.subjects
+        if not subject.passed
+    ]
+    if failed:
+        raise ExportError(
+            f"what was chosen fails parity: {', '.join(failed)}. No bundle was written. Tighten "
+            "the budget with --min-psnr or --max-error, or name the precisions yourself."
+        )
 
 
 def _check_complete(staged: Manifest, selection: SelectionRecord) -> None:

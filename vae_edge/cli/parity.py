@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,12 +97,13 @@ def _count_subjects(
     bundle: Bundle, formats: list[Format] | None, precisions: list[Precision] | None
 ) -> int:
     """Artifacts, and the pairs that are checked in a row as well."""
-    chosen = bundle.select(
-        formats=tuple(formats or Format), precisions=tuple(precisions or Precision)
-    )
-    together = Counter((record.format, record.precision) for record in chosen)
-    pairs = sum(count == len(Component) for count in together.values())
-    return together.total() + pairs
+    from vae_edge.parity import pairs
+
+    count = 0
+    for each in set(formats or Format):
+        chosen = tuple(bundle.select(formats=(each,), precisions=tuple(precisions or Precision)))
+        count += len(chosen) + len(pairs(chosen))
+    return count
 
 
 def _reference(bundle: Bundle, model: Path | None) -> Reference:
@@ -139,7 +139,7 @@ def _print_report(report: ParityReport) -> None:
     for subject in report.subjects:
         for reason in _reasons(subject):
             out.print(
-                f"{subject.subject} {subject.precision} {subject.format}: {reason}", soft_wrap=True
+                f"{subject.subject} {subject.precisions} {subject.format}: {reason}", soft_wrap=True
             )
     failed = sum(not subject.passed for subject in report.subjects)
     total = len(report.subjects)
@@ -162,7 +162,7 @@ def _table(report: ParityReport, *, wide: bool) -> Table:
                 for m in subject.metrics
                 if m.output == output and m.metric in shown
             ]
-            who = (subject.subject, str(subject.format), str(subject.precision), verdict)
+            who = (subject.subject, str(subject.format), subject.precisions, verdict)
             table.add_row(*(who if index == 0 else ("", "", "", "")), output, *figures)
     table.caption = (
         (

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from vae_edge.bundle import Bundle
 from vae_edge.cli.measured_export import MeasuredExport
 from vae_edge.errors import ExportError
 from vae_edge.manifest import MetricRecord, ParityRecord, QualityBudget
+from vae_edge.tolerances import parse_override
 from vae_edge.verdict import Speed
 
 BUDGET = QualityBudget(min_psnr_db=40.0, max_error=0.01)
-SIZES = {"float32": 400, "int8": 100}
 MS = {
     "encoder.float32.onnx": 1.0,
     "encoder.int8.onnx": 2.0,
@@ -32,12 +33,14 @@ def parity(psnr: float) -> ParityRecord:
 
 
 @pytest.fixture
-def staged(make_manifest):
-    manifest = make_manifest(dict.fromkeys(MS, b""), b"golden")
-    artifacts = tuple(
-        replace(a, size_bytes=SIZES[str(a.precision)], parity=parity(45.0))
-        for a in manifest.artifacts
-    )
+def bundle(make_tiny_bundle):
+    return make_tiny_bundle(MS)
+
+
+@pytest.fixture
+def staged(bundle):
+    manifest = Bundle.open(bundle).manifest
+    artifacts = tuple(replace(a, parity=parity(45.0)) for a in manifest.artifacts)
     return replace(manifest, artifacts=artifacts)
 
 
@@ -53,7 +56,7 @@ class FakeReport:
 
 
 @pytest.fixture
-def hooks(monkeypatch, tmp_path):
+def hooks(monkeypatch, tmp_path, bundle):
     """`make(budget)` gives hooks that have measured `MS`."""
     import benchmarks.latency
 
@@ -75,15 +78,16 @@ def hooks(monkeypatch, tmp_path):
 
     asked = {}
 
-    def run_benchmark(bundle, **options):
-        asked.update(options, bundle=bundle)
+    def run_benchmark(path, **options):
+        asked.update(options, bundle=path)
         return FakeReport(tuple(map(candidate, MS)), settings=SimpleNamespace(threads=1))
 
     monkeypatch.setattr(benchmarks.latency, "run_benchmark", run_benchmark)
 
-    def make(budget=BUDGET):
-        made = MeasuredExport(tmp_path / "m.keras", budget)
-        records = made.measure(tmp_path)
+    def make(budget=BUDGET, **options):
+        made = MeasuredExport(tmp_path / "m.keras", budget, **options)
+        records = made.measure(bundle)
+        assert asked["bundle"] == bundle
         assert asked["reference"] == tmp_path / "m.keras"
         assert {file: record.median_ms for file, record in records.items()} == MS
         return made
@@ -109,7 +113,9 @@ def test_what_is_published_is_judged_beside_the_float32_that_is_not(hooks, stage
     (verdict,) = made.verdicts(published(staged, made.select(staged)))
 
     assert (verdict.file, verdict.paid, verdict.speed) == ("decoder.int8.onnx", True, Speed.FASTER)
-    assert (verdict.times_faster, verdict.times_smaller) == (3.0, 4.0)
+    sizes = {a.file: a.size_bytes for a in staged.artifacts}
+    smaller = sizes["decoder.float32.onnx"] / sizes["decoder.int8.onnx"]
+    assert (verdict.times_faster, verdict.times_smaller) == (3.0, smaller)
     assert (verdict.low, verdict.high) == (pytest.approx(2.9), pytest.approx(3.1))
 
 
@@ -123,10 +129,11 @@ def test_without_a_choice_everything_is_judged(hooks, staged):
 def test_without_a_measurement_only_sizes_are_known(staged, tmp_path):
     found = MeasuredExport(tmp_path / "m.keras", None).verdicts(staged)
 
-    assert [(v.file, v.paid, v.times_smaller, v.speed) for v in found] == [
-        ("encoder.int8.onnx", None, 4.0, None),
-        ("decoder.int8.onnx", None, 4.0, None),
+    assert [(v.file, v.speed, v.paid) for v in found] == [
+        ("encoder.int8.onnx", None, None),
+        ("decoder.int8.onnx", None, None),
     ]
+    assert all(v.times_smaller for v in found)
 
 
 def test_budget_that_nothing_keeps_names_every_candidate_and_the_way_out(hooks, staged):
@@ -145,7 +152,20 @@ def test_budget_that_nothing_keeps_names_every_candidate_and_the_way_out(hooks, 
 def test_no_report_is_written_where_nothing_was_measured(staged, tmp_path):
     MeasuredExport(tmp_path / "m.keras", None).write_report(tmp_path / "r.json", staged)
 
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_halves_that_fail_together_are_not_published(hooks, staged):
+    """Each passes alone: of the pair alone the reconstruction is held to int8's limit here."""
+    limit = parse_override("int8:reconstruction.psnr_db=500")
+    strict = hooks(overrides=(limit,))
+
+    with pytest.raises(ExportError) as caught:
+        strict.select(staged)
+
+    assert "what was chosen fails parity: " in str(caught.value)
+    assert "encoder+decoder float32+int8 onnx" in str(caught.value)
+    assert "No bundle was written." in str(caught.value)
 
 
 def test_report_holds_what_is_known_once_the_artifacts_are_proven(

@@ -67,7 +67,7 @@ def test_json_is_the_report(run_cli, tiny_bundle, failing, sound):
     report = json.loads(ran.out)
     assert ran.code == (0 if sound else 1)
     assert report["passed"] is sound
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert [s["subject"] for s in report["subjects"]] == ["encoder", "decoder", "encoder+decoder"]
     assert report["subjects"][1]["passed"] is sound
     assert {m["metric"] for m in report["subjects"][1]["metrics"]} == {
@@ -258,3 +258,14 @@ def test_interrupt_leaves_with_130_and_says_that_nothing_was_decided(
     assert ran.out == ""
     assert "Interrupted. Nothing was decided." in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_pair_of_different_precisions_is_shown_as_such(run_cli, make_tiny_bundle):
+    path = make_tiny_bundle(("encoder.int8.onnx", "decoder.dynamic.onnx"))
+
+    ran = run_cli("parity", path, "--tolerance", "int8:reconstruction.rmse=0")
+
+    assert ran.code == 1
+    assert "encoder+decoder onnx int8+dynamic FAILED" in " ".join(ran.out.split())
+    assert "encoder+decoder int8+dynamic onnx: reconstruction rmse is" in ran.out
+    assert "2 of 3 passed." in ran.out
