@@ -271,11 +271,8 @@ class _Writer:
             self._constant(f"{node.output}/scales", weights.scales),
             self._constant("zeros", np.zeros(len(weights.scales), np.int8)),
         ]
-        # The runtime has no clamp here: what lies outside the range saturates, so a rectified
-        # output needs a range that ends where the activation does.
         bias = np.rint(op.bias / (weights.scales.astype(np.float64) * source.scale))
-        self._make(
-            node,
+        made = self._add(
             "QLinearConv",
             [
                 *inputs,
@@ -286,6 +283,15 @@ class _Writer:
             ],
             **attributes,
         )
+        # The runtime has no clamp here: what lies outside the range saturates, so that a range
+        # which ends where the activation does needs none.
+        if op.activation is not None and (
+            target.low < 0 or (op.activation is Activation.RELU6 and target.high > 6)
+        ):
+            real = self._add("DequantizeLinear", [made, *self._scale(target)])
+            clamped = self._clamped(real, op.activation)
+            made = self._add("QuantizeLinear", [clamped, *self._scale(target)])
+        self._stored[node.output] = made
 
     def _clamped(self, value: str, activation: Activation | None) -> str:
         if activation is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporters.graph import Activation, Concat, Conv, Dense, Graph, Pad, Reshape, Slice, Transpose
+from exporters.graph import Concat, Graph, Pad, Reshape, Slice, Transpose
 from exporters.quantization.plan import QuantizationPlan, Range
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
@@ -72,12 +72,6 @@ class SharedRanges:
             range_ = Range(low=min(float(low.min()), 0.0), high=max(float(high.max()), 0.0))
             group = owner[name]
             observed[group] = observed[group].joined(range_) if group in observed else range_
-        # A rectifier is computed by saturating at the range's ends.
-        for node in graph.nodes:
-            if isinstance(node.op, (Conv, Dense)) and node.op.activation is not None:
-                group = owner[node.output]
-                top = 6.0 if node.op.activation is Activation.RELU6 else np.inf
-                observed[group] = Range(low=0.0, high=min(observed[group].high, top))
         return cls(owner=owner, observed=observed)
 
     def ranges(self, groups: Mapping[str, Range]) -> dict[str, Range]:
