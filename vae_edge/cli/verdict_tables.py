@@ -101,7 +101,7 @@ def _pays(verdict: Verdict) -> str:
 
 def _speed(verdict: Verdict) -> str:
     if verdict.speed is None or verdict.times_faster is None:
-        return "not measured"
+        return "no float32" if verdict.times_smaller is None else "not measured"
     if verdict.speed is Speed.AS_FAST:
         return "as fast"
     ratio = times(verdict.times_faster)
