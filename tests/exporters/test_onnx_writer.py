@@ -520,3 +520,15 @@ def test_integer_boundaries_state_their_scales(chain):
     assert np.abs(real - wanted).max() <= target.scale * (1 + 1e-4)
     # A rectified output begins at the lowest step.
     assert target.zero_point == 0
+
+
+@pytest.mark.parametrize("activation", [RELU, Activation.RELU6])
+def test_a_rectified_layer_keeps_its_clamp_beside_one_without(assert_integers, activation):
+    # Both have the range of what they are put together to, which goes beyond the clamp.
+    nodes = (
+        Node(name="a", op=conv(activation=activation), inputs=("x",), output="a"),
+        Node(name="b", op=conv(), inputs=("x",), output="b"),
+        Node(name="both", op=Concat(axis=0), inputs=("a", "b"), output="both"),
+    )
+    graph = Graph(input="x", input_shape=(4, 6, 7), nodes=nodes, outputs={"y": "both"})
+    assert_integers(graph)

@@ -491,3 +491,17 @@ def test_a_bias_of_more_than_32_bits_is_refused(chain):
     plan = QuantizationPlan(integer=frozenset("a"), ranges=ranges)
     with pytest.raises(ExportError, match="a: its bias does not fit in 32 bits"):
         write_tflite(chain((1,), op), plan, 1)
+
+
+@pytest.mark.parametrize("activation", [RELU, Activation.RELU6])
+def test_a_rectified_layer_keeps_its_clamp_beside_one_without(assert_integers, activation):
+    # Both have the range of what they are put together to, which goes beyond the clamp.
+    assert_integers(
+        replace(
+            (plain := branches(Concat(axis=2))),
+            nodes=(
+                replace(plain.nodes[0], op=dense(5, 4, activation=activation)),
+                *plain.nodes[1:],
+            ),
+        )
+    )

@@ -65,6 +65,10 @@ def test_folded_columns_compute_the_convolution(
     assert result.applied == ("a",)
     assert result.graph.operators() == {"Conv": 1, "Reshape": 2}
     assert_same(graph, result.graph)
+    # No block is read that no column reaches.
+    kernel = result.graph.nodes[1].op.kernel
+    assert kernel[:, 0].any()
+    assert kernel[:, -1].any()
 
 
 def test_a_block_holds_its_columns_and_reads_both_neighbours(chain):

@@ -92,6 +92,20 @@ def test_groups_that_meet_later_become_one():
     assert set(shared.ranges(shared.observed).values()) == {Range(low=-1.0, high=5.0)}
 
 
+def test_what_is_moved_to_several_places_has_one_range():
+    nodes = (
+        node("a", Reshape(to=(4,)), "x"),
+        node("b", Reshape(to=(1, 4)), "x"),
+        node("c", Reshape(to=(4, 1)), "x"),
+    )
+    graph = Graph(
+        input="x", input_shape=(2, 2), nodes=nodes, outputs={"a": "a", "b": "b", "c": "c"}
+    )
+    shared = SharedRanges.of(graph, extremes(x=(-1, 0), a=(-1, 1), b=(-1, 2), c=(-1, 3)))
+    ranges = shared.ranges(shared.observed)
+    assert ranges == dict.fromkeys("xabc", Range(low=-1.0, high=3.0))
+
+
 @pytest.mark.parametrize(
     ("activation", "high"), [(RELU, 8.0), (Activation.RELU6, 6.0), (None, 8.0)]
 )
