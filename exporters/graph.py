@@ -34,6 +34,7 @@ __all__ = [
     "Op",
     "Pad",
     "Pads",
+    "Repeat",
     "Reshape",
     "Shape",
     "Slice",
@@ -63,6 +64,9 @@ class Activation(str, Enum):
     TANH = "tanh"
     SIGMOID = "sigmoid"
     SILU = "silu"
+    GELU = "gelu"
+    SOFTPLUS = "softplus"
+    SELU = "selu"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -156,6 +160,7 @@ class ConvTranspose:
         pads_before: how far the output begins after the first product, along height and width.
         output_size: height and width.
         activation: applied to the sum, or None.
+        layout: of input and output.
     """
 
     kernel: FloatArray
@@ -164,10 +169,30 @@ class ConvTranspose:
     pads_before: tuple[int, int]
     output_size: tuple[int, int]
     activation: Activation | None = None
+    layout: Layout = Layout.CHANNELS_LAST
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:  # noqa: ARG002
         """Give the output's shape."""
-        return (*self.output_size, self.kernel.shape[2])
+        return _laid_out(*self.output_size, self.kernel.shape[2], self.layout)
+
+    def overhang(self, shape: Shape) -> tuple[int, int]:
+        """Give how much of what an input of `shape` reaches is cut off at the end, per axis.
+
+        Negative where the output goes beyond what the input reaches.
+        """
+        rows, columns, _ = _image(shape, self.layout)
+        first, second = (
+            (n - 1) * stride + taps - before - out
+            for n, stride, taps, before, out in zip(
+                (rows, columns),
+                self.strides,
+                self.kernel.shape[:2],
+                self.pads_before,
+                self.output_size,
+                strict=True,
+            )
+        )
+        return first, second
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,6 +323,19 @@ class Pad:
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Give the output's shape."""
         return tuple(n + sum(pads) for n, pads in zip(inputs[0], self.pads, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """Every row and every column of an image several times: upsampling to the nearest value."""
+
+    rows: int
+    columns: int
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Give the output's shape."""
+        height, width, channels = inputs[0]
+        return height * self.rows, width * self.columns, channels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from exporters.graph import (
     Node,
     Op,
     Pad,
+    Repeat,
     Reshape,
     Shape,
     same_pads,
@@ -43,6 +44,9 @@ _ACTIVATIONS = {
     "tanh": Activate(activation=Activation.TANH),
     "sigmoid": Activate(activation=Activation.SIGMOID),
     "silu": Activate(activation=Activation.SILU),
+    "gelu": Activate(activation=Activation.GELU),
+    "softplus": Activate(activation=Activation.SOFTPLUS),
+    "selu": Activate(activation=Activation.SELU),
 }
 
 
@@ -333,6 +337,13 @@ def _zero_padding(layer: Any, shapes: list[Shape], output: Shape) -> list[Op] | 
     return [Pad(pads=(tuple(rows), tuple(columns), (0, 0)))]
 
 
+def _upsampling(layer: Any, shapes: list[Shape], output: Shape) -> list[Op] | None:  # noqa: ARG001
+    if not _last(layer) or layer.interpolation != "nearest" or tuple(layer.size) == (1, 1):
+        return None
+    rows, columns = layer.size
+    return [Repeat(rows=rows, columns=columns)]
+
+
 def _concatenate(layer: Any, shapes: list[Shape], output: Shape) -> list[Op] | None:  # noqa: ARG001
     rank = len(shapes[0]) + 1
     axis = layer.axis % rank
@@ -366,6 +377,7 @@ _LAYERS: Mapping[str, Callable[[Any, list[Shape], Shape], Iterable[Op] | None]] 
     "Reshape": _reshape,
     "SeparableConv2D": _separable,
     "SpatialDropout2D": _nothing,
+    "UpSampling2D": _upsampling,
     "ZeroPadding2D": _zero_padding,
 }
 # Operators between tensors rather than layers: `a + b` in a functional model.

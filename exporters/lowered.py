@@ -8,8 +8,6 @@ from exporters.base import ExportRequest
 from exporters.graph import Graph
 from exporters.keras_graph import read_graph
 from exporters.lowering.base import LoweringPass, PassResult, run_passes
-from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
-from exporters.lowering.conv_as_product import ConvAsProduct
 from exporters.profiles import PREPARE, profile_for
 from exporters.quantization.plan import QuantizationPlan
 from exporters.quantization.recipes import equalized, plan_for
@@ -19,8 +17,6 @@ from vae_edge.terms import Format, Precision, Target
 __all__ = ["Lowered", "lower", "not_lowered", "plan_lowered"]
 
 _CALIBRATED = (Precision.DYNAMIC, Precision.INT8)
-# What prepares a graph for a writer of our own; a converter lays out its operators itself.
-_FOR_WRITERS = (ChannelsFirst, RemoveTransposes, ConvAsProduct)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,8 @@ def lower(request: ExportRequest, format: Format, *, by_converter: bool = False)
     Args:
         request: what to export.
         format: whose profile.
-        by_converter: leave out what only the direct writers make use of.
+        by_converter: prepare the graph and no more: tf2onnx lays out operators in its own way, and
+            was slower on lowered graphs than on those it knows.
 
     Raises:
         ExportError: the component's layers cannot be read.
@@ -55,9 +52,7 @@ def lower(request: ExportRequest, format: Format, *, by_converter: bool = False)
             results.append((_Named("equalize_channels"), result))
             prepared = result.graph
     profile = profile_for(format, request.precision, request.target, integer_io=request.integer_io)
-    passes = profile.passes
-    if by_converter:
-        passes = tuple(each for each in passes if not isinstance(each, _FOR_WRITERS))
+    passes = profile.passes if not by_converter else ()
     graph, rest = run_passes(prepared, passes)
     record = _record(request.target, [*results, *rest], f"{profile.name}: {profile.why}")
     return Lowered(graph=graph, record=record)

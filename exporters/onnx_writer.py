@@ -24,6 +24,7 @@ from exporters.graph import (
     BinaryKind,
     Concat,
     Conv,
+    ConvTranspose,
     Dense,
     Graph,
     Layout,
@@ -54,6 +55,7 @@ _WRITABLE = (
     Binary,
     Concat,
     Conv,
+    ConvTranspose,
     Dense,
     Pad,
     Reshape,
@@ -71,9 +73,18 @@ def unwritable(graph: Graph) -> str | None:
         if not isinstance(node.op, _WRITABLE):
             kind = getattr(node.op, "kind", type(node.op).__name__)
             return f"{node.name} ({kind}) has no direct form"
-        if isinstance(node.op, Conv) and node.op.layout is not Layout.CHANNELS_FIRST:
-            return f"{node.name} has its channels last"
+        if isinstance(node.op, (Conv, ConvTranspose)):
+            if node.op.layout is not Layout.CHANNELS_FIRST:
+                return f"{node.name} has its channels last"
+            if isinstance(node.op, ConvTranspose) and not _reaches(graph, node, node.op):
+                return f"{node.name} asks for more output than its input reaches"
     return None
+
+
+def _reaches(graph: Graph, node: Node, op: ConvTranspose) -> bool:
+    """Whether an output goes less than a stride beyond what the input reaches; ONNX allows that."""
+    ends = op.overhang(graph.shapes[node.inputs[0]])
+    return all(-end < stride for end, stride in zip(ends, op.strides, strict=True))
 
 
 def write_onnx(graph: Graph, plan: QuantizationPlan, batch: int | None) -> Any:
@@ -261,6 +272,22 @@ class _Writer:
         )
         self._real[node.output] = self._clamped(total, op.activation)
 
+    @_write.register
+    def _write_conv_transpose(self, op: ConvTranspose, node: Node) -> None:
+        ends = op.overhang(self._graph.shapes[node.inputs[0]])
+        # (h, w, out, in) to (in, out, h, w)
+        kernel = self._float_weights(node, op.kernel, (3, 2, 0, 1))
+        bias = self._constant(f"{node.output}/bias", op.bias)
+        total = self._add(
+            "ConvTranspose",
+            [*self._inputs(node), kernel, bias],
+            kernel_shape=list(op.kernel.shape[:2]),
+            strides=list(op.strides),
+            pads=[*op.pads_before, *(max(end, 0) for end in ends)],
+            output_padding=[max(-end, 0) for end in ends],
+        )
+        self._real[node.output] = self._clamped(total, op.activation)
+
     def _integer_conv(
         self, op: Conv, node: Node, inputs: list[str], attributes: dict[str, Any]
     ) -> None:
@@ -317,6 +344,10 @@ class _Writer:
             bias = self._constant(f"{node.output}/bias", op.bias)
         else:
             (source,) = self._inputs(node)
+        if node.output in self._plan.dynamic:
+            total = self._add("Add", [self._dynamic_product(op, node, source), bias])
+            self._real[node.output] = self._clamped(total, op.activation)
+            return
         kernel = self._float_weights(node, op.kernel, (0, 1))
         if self._sums(node) and self._batch == 1 and op.activation is None:
             # The sum wants every map as a row: the same product, transposed.
@@ -380,6 +411,24 @@ class _Writer:
         scaled = self._add("Mul", [real, self._constant(f"{node.output}/scales", scales)])
         self._real[node.output] = self._clamped(self._add("Add", [scaled, bias]), op.activation)
 
+    def _dynamic_product(self, op: Dense, node: Node, source: str) -> str:
+        """Values quantized as they come, by their own range."""
+        weights = self._plan.int8_weights(node.output, op.kernel)
+        stored, scale, zero = (self._fresh("dynamic") for _ in range(3))
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                "DynamicQuantizeLinear",
+                [source],
+                [stored, scale, zero],
+                name=self._fresh("DynamicQuantizeLinear"),
+            )
+        )
+        kernel = self._constant(f"{node.output}/kernel", weights.stored)
+        product = self._add("MatMulInteger", [stored, kernel, zero])
+        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
+        scales = self._constant(f"{node.output}/scales", weights.scales)
+        return self._add("Mul", [real, self._add("Mul", [scale, scales])])
+
     @_write.register
     def _write_sum_shifted(self, op: SumShifted, node: Node) -> None:
         maps = node.inputs[0]
@@ -429,12 +478,31 @@ class _Writer:
             self._real[node.output] = self._clamped(inputs[0], op.activation)
         elif op.activation is Activation.SILU:
             self._make(node, "Mul", [inputs[0], self._add("Sigmoid", inputs)])
+        elif op.activation is Activation.GELU:
+            self._real[node.output] = self._gelu(inputs[0])
         elif op.activation in (Activation.LEAKY_RELU, Activation.ELU):
             name = "LeakyRelu" if op.activation is Activation.LEAKY_RELU else "Elu"
             self._make(node, name, inputs, alpha=op.alpha)
+        elif op.activation is Activation.SELU:
+            # Klambauer et al., "Self-Normalizing Neural Networks", 2017: the constants that Keras
+            # uses, to more digits than the operator's own defaults.
+            self._make(node, "Selu", inputs, alpha=1.6732632423543772, gamma=1.0507009873554805)
         else:
-            name = "Tanh" if op.activation is Activation.TANH else "Sigmoid"
+            name = {
+                Activation.TANH: "Tanh",
+                Activation.SIGMOID: "Sigmoid",
+                Activation.SOFTPLUS: "Softplus",
+            }[op.activation]
             self._make(node, name, inputs)
+
+    def _gelu(self, value: str) -> str:
+        """Give x / 2 * (1 + erf(x / sqrt(2))): the operator itself came with opset 20."""
+        root, one, half = (
+            self._constant("gelu", np.asarray(number, np.float32)) for number in (2**0.5, 1, 0.5)
+        )
+        erf = self._add("Erf", [self._add("Div", [value, root])])
+        product = self._add("Mul", [value, self._add("Add", [erf, one])])
+        return self._add("Mul", [product, half])
 
     @_write.register
     def _write_affine(self, op: Affine, node: Node) -> None:

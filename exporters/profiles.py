@@ -17,6 +17,7 @@ from exporters.lowering.fold_batch_norm import FoldBatchNorm
 from exporters.lowering.fuse_activation import FuseActivation
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 from exporters.lowering.merge_heads import MergeHeads
+from exporters.lowering.repeat_by_concat import RepeatByConcat
 from exporters.lowering.simplify_shapes import SimplifyShapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.split_weights import SplitWeights
@@ -26,7 +27,12 @@ from vae_edge.terms import Format, Precision, Target
 __all__ = ["PREPARE", "Profile", "profile_for"]
 
 # Before anything else, for every format: what later passes match is what is left.
-PREPARE: tuple[LoweringPass, ...] = (SimplifyShapes(), FoldBatchNorm(), FuseActivation())
+PREPARE: tuple[LoweringPass, ...] = (
+    SimplifyShapes(),
+    FoldBatchNorm(),
+    FuseActivation(),
+    RepeatByConcat(),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +92,22 @@ _TFLITE_MICRO = Profile(
 _TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
 _ONNX_FLOAT_X86 = Profile(
     name="onnx float, x86",
-    passes=(LowerConvTranspose(flat_rows=True), SplitNarrowConv(), *_TO_ONNX),
+    passes=(
+        LowerConvTranspose(flat_rows=True, min_products=100_000),
+        SplitNarrowConv(),
+        *_TO_ONNX,
+    ),
     why="ONNX Runtime's blocked convolutions on x86 are as fast as its matrix products and need no "
     "gathering",
 )
 _ONNX_FLOAT = Profile(
     name="onnx float",
-    passes=(LowerConvTranspose(), SplitNarrowConv(), ConvAsProduct(), *_TO_ONNX),
+    passes=(
+        LowerConvTranspose(min_products=350_000),
+        SplitNarrowConv(),
+        ConvAsProduct(),
+        *_TO_ONNX,
+    ),
     why="on arm64 gathering rows and multiplying takes a fifth fewer instructions than "
     "convolutions, and on x86 it is not slower than the stock export",
 )

@@ -23,6 +23,7 @@ from exporters.graph import (
     KerasLayer,
     Layout,
     Pad,
+    Repeat,
     Reshape,
     Slice,
     SumShifted,
@@ -90,17 +91,9 @@ def _conv(op: Conv, x: Any) -> Any:
 @_compute.register
 def _conv_transpose(op: ConvTranspose, x: Any) -> Any:
     tf = _tf()
-    after = tuple(
-        (n - 1) * stride + taps - before - out
-        for n, stride, taps, before, out in zip(
-            x.shape[1:3],
-            op.strides,
-            op.kernel.shape[:2],
-            op.pads_before,
-            op.output_size,
-            strict=True,
-        )
-    )
+    first = op.layout is Layout.CHANNELS_FIRST
+    after = op.overhang(tuple(x.shape[1:]))
+    x = tf.transpose(x, (0, 2, 3, 1)) if first else x
     # What the products reach in full, then cut or filled up to what was asked for.
     full = tuple(
         out + before + max(end, 0)
@@ -110,7 +103,8 @@ def _conv_transpose(op: ConvTranspose, x: Any) -> Any:
     y = tf.nn.conv2d_transpose(x, op.kernel, shape, op.strides, "VALID")
     top, left = op.pads_before
     height, width = op.output_size
-    return _activated(y[:, top : top + height, left : left + width] + op.bias, op.activation)
+    y = _activated(y[:, top : top + height, left : left + width] + op.bias, op.activation)
+    return tf.transpose(y, (0, 3, 1, 2)) if first else y
 
 
 @_compute.register
@@ -160,6 +154,12 @@ def _reshape(op: Reshape, x: Any) -> Any:
 
 
 @_compute.register
+def _repeat(op: Repeat, x: Any) -> Any:
+    tf = _tf()
+    return tf.repeat(tf.repeat(x, op.rows, axis=1), op.columns, axis=2)
+
+
+@_compute.register
 def _transpose(op: Transpose, x: Any) -> Any:
     return _tf().transpose(x, (0, *(axis + 1 for axis in op.order)))
 
@@ -201,5 +201,8 @@ def _activated(x: Any, activation: Activation | None, alpha: float = 0.0) -> Any
         Activation.TANH: tf.nn.tanh,
         Activation.SIGMOID: tf.nn.sigmoid,
         Activation.SILU: tf.nn.silu,
+        Activation.GELU: lambda value: tf.nn.gelu(value, approximate=False),
+        Activation.SOFTPLUS: tf.nn.softplus,
+        Activation.SELU: tf.nn.selu,
     }
     return functions[activation](x)

@@ -50,6 +50,8 @@ SIGNATURE = "serving_default"
 # TFLite counts int8 from -128, a plan from 0.
 _OFFSET = 128
 _WRITABLE = (Activate, Affine, Binary, Concat, Conv, Dense, Pad, Reshape, Slice, Transpose)
+# Sums of several operators in TFLite, which its converter knows best.
+_NO_KERNEL = (Activation.SOFTPLUS, Activation.SELU)
 _FUSED = {None: "NONE", Activation.RELU: "RELU", Activation.RELU6: "RELU6"}
 
 
@@ -59,6 +61,8 @@ def unwritable(graph: Graph) -> str | None:
         if not isinstance(node.op, _WRITABLE):
             kind = getattr(node.op, "kind", type(node.op).__name__)
             return f"{node.name} ({kind}) has no direct form"
+        if isinstance(node.op, Activate) and node.op.activation in _NO_KERNEL:
+            return f"{node.name} ({node.op.activation}) has no direct form"
         if isinstance(node.op, Conv):
             channels = node.op.kernel.shape[2] * node.op.groups
             if node.op.groups not in (1, channels):
@@ -421,10 +425,15 @@ class _Writer:
             Activation.ELU: "ELU",
             Activation.TANH: "TANH",
             Activation.SIGMOID: "LOGISTIC",
+            Activation.GELU: "GELU",
         }[op.activation]
         if op.activation is Activation.ELU and op.alpha != 1.0:
             raise ExportError(f"{node.name}: TFLite's ELU has a scale of 1; received {op.alpha}.")
-        options = ("LeakyReluOptions", {"alpha": op.alpha}) if name == "LEAKY_RELU" else None
+        every: dict[str, tuple[str, Mapping[str, Any]]] = {
+            "LEAKY_RELU": ("LeakyReluOptions", {"alpha": op.alpha}),
+            "GELU": ("GeluOptions", {"approximate": False}),
+        }
+        options = every.get(name)
         self._operator(name, 2 if integer else 1, inputs, self._output(node), options)
 
     @_write.register

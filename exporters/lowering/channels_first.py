@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporters.graph import Conv, Dense, Graph, Layout, Node, Reshape, Transpose
+from exporters.graph import Conv, ConvTranspose, Dense, Graph, Layout, Node, Reshape, Transpose
 from exporters.lowering.base import PassResult, Refusal
 
 __all__ = ["ChannelsFirst", "RemoveTransposes"]
@@ -39,7 +39,10 @@ class ChannelsFirst:
         nodes: list[Node] = []
         turned: dict[str, str] = {}
         for node in graph.nodes:
-            if not isinstance(node.op, Conv) or node.op.layout is Layout.CHANNELS_FIRST:
+            if (
+                not isinstance(node.op, (Conv, ConvTranspose))
+                or node.op.layout is Layout.CHANNELS_FIRST
+            ):
                 nodes.append(node)
                 continue
             source = node.inputs[0]

@@ -31,9 +31,11 @@ class ConvAsProduct:
 
     Attributes:
         max_taps: largest kernel, in taps; larger ones copy their input too often.
+        alone: also those that share their input with no other convolution.
     """
 
-    max_taps: int = 4
+    max_taps: int = 9
+    alone: bool = False
 
     @property
     def name(self) -> str:
@@ -53,6 +55,10 @@ class ConvAsProduct:
                     refused.append(Refusal(node=node.name, reason=reason))
         applied = []
         for source, convs in chosen.items():
+            if len(convs) == 1 and not self.alone:
+                reason = "no other convolution reads what it reads, so nothing gathered is shared"
+                refused.append(Refusal(node=convs[0].name, reason=reason))
+                continue
             graph = _Builder(graph, source, convs).build()
             applied += [conv.name for conv in convs]
         return PassResult(

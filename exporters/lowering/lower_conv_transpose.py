@@ -107,10 +107,13 @@ class LowerConvTranspose:
             same copy with a reshape more, but ONNX Runtime, which moves transposes through
             concatenations and not through reshapes, then keeps those around float convolutions
             where they are cheap.
+        min_products: fewest multiplications per phase; with fewer, the operators cost more than the
+            products, where the runtime has a fast transposed convolution of its own.
     """
 
     form: Form = Form.PHASES
     flat_rows: bool = False
+    min_products: int = 0
 
     @property
     def name(self) -> str:
@@ -126,6 +129,14 @@ class LowerConvTranspose:
         op = node.op
         assert isinstance(op, ConvTranspose)  # noqa: S101  chosen so; tells the type checker
         size = graph.shapes[node.inputs[0]]
+        phases = op.strides[0] * op.strides[1]
+        products = op.kernel.size * size[0] * size[1] // phases
+        beyond = max(-e // s for e, s in zip(op.overhang(size), op.strides, strict=True)) > 0
+        if phases > 1 and products < self.min_products and not beyond:
+            return (
+                f"a phase has {products} products; with fewer than {self.min_products} the "
+                "runtime's own transposed convolution is faster"
+            )
         columns_together = self.form is Form.ROWS
         rows, columns = (
             _phases(

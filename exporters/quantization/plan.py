@@ -101,6 +101,8 @@ class QuantizationPlan:
     Attributes:
         integer: nodes that compute in 8-bit integers, inputs and output included.
         integer_input: dense nodes that read integers and make floats; ONNX only.
+        dynamic: dense nodes with int8 weights that quantize what they read as it comes; ONNX only,
+            where other nodes widen their weights when the model loads.
         ranges: of every tensor that is read or made as integers.
         weights: how nodes that compute in float store their weights; float32 where not named.
         per_tensor: nodes whose int8 weights have one scale for all channels.
@@ -110,6 +112,7 @@ class QuantizationPlan:
 
     integer: frozenset[str] = frozenset()
     integer_input: frozenset[str] = frozenset()
+    dynamic: frozenset[str] = frozenset()
     ranges: Mapping[str, Range] = field(default_factory=dict)
     weights: Mapping[str, WeightMode] = field(default_factory=dict)
     per_tensor: frozenset[str] = frozenset()

@@ -27,7 +27,7 @@ _MOVES = (Concat, Pad, Reshape, Slice, Transpose)
 # An end is moved by these numbers of steps, each a tenth of itself, as long as that helps.
 _STEP = 0.9
 _STRIDES = (4, 2, 1)
-_SWEEPS = 3
+_SWEEPS = 2
 # The narrowest end that is tried, as a share of the observed one.
 _NARROWEST = 0.1
 # Fewer rows make the search quick and its choice noisy: 256 and 512 choose alike within 0.1 dB.

@@ -54,6 +54,8 @@ _MOVES = (Concat, Pad, Reshape, Slice, Transpose)
 _FEW_CHANNELS = 4
 # A float layer of an int8 artifact with more weights than this is worth storing as float16.
 _WORTH_HALVING = 1024
+# A dense layer with this many weights takes as long as it takes to read them: a quarter in int8.
+_BOUND_BY_MEMORY = 65536
 # What these two give has one range by definition, and one scale in every runtime.
 _FIXED_RANGES = {
     Activation.SIGMOID: Range(low=0.0, high=255 / 256),
@@ -150,12 +152,21 @@ def _dynamic(graph: Graph, format: Format) -> QuantizationPlan:
 
     In TFLite values are quantized as they come. In ONNX weights are stored in int8 and widened at
     load: quantizing values as they come gains little over that on x86, and loses on arm64 without
-    dot-product instructions.
+    dot-product instructions; except where reading the weights takes longer than multiplying.
     """
     modes = {node.output: _dynamic_mode(graph, node, format) for node in _weighted(graph)}
     dense = {node.output for node in graph.nodes if isinstance(node.op, Dense)}
+    large = {
+        node.output
+        for node in graph.nodes
+        if isinstance(node.op, Dense)
+        and node.op.kernel.size >= _BOUND_BY_MEMORY
+        and modes[node.output] is WeightMode.INT8
+        and len(graph.shapes[node.output]) == 1
+    }
     return QuantizationPlan(
         weights=modes,
+        dynamic=frozenset(large) if format is Format.ONNX else frozenset(),
         # One scale per channel needs FULLY_CONNECTED version 12, newer than tflite-runtime 2.14.
         per_tensor=frozenset(dense) if format is Format.TFLITE else frozenset(),
     )
@@ -169,7 +180,11 @@ def _dynamic_mode(graph: Graph, node: Node, format: Format) -> WeightMode:
         if op.kernel.size <= _WORTH_HALVING:
             return WeightMode.FLOAT32
         return WeightMode.FLOAT16 if at_boundary else WeightMode.INT8
-    if format is Format.TFLITE and _stays_float(graph, node) and not _is_head(graph, node):
+    # XNNPACK has no depthwise convolution of int8 weights and float values.
+    depthwise = isinstance(op, Conv) and op.groups > 1
+    if format is Format.TFLITE and (
+        depthwise or (_stays_float(graph, node) and not _is_head(graph, node))
+    ):
         return WeightMode.FLOAT16
     return WeightMode.INT8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import singledispatch
 from pathlib import Path
@@ -152,6 +153,12 @@ def _activated(x: np.ndarray, activation: Activation | None, alpha: float = 0.0)
         Activation.TANH: lambda: np.tanh(x),
         Activation.SIGMOID: lambda: 1 / (1 + np.exp(-x)),
         Activation.SILU: lambda: x / (1 + np.exp(-x)),
+        Activation.GELU: lambda: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+        Activation.SOFTPLUS: lambda: np.log1p(np.exp(x)),
+        # Klambauer et al., "Self-Normalizing Neural Networks", 2017.
+        Activation.SELU: lambda: (
+            1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+        ),
     }[activation]()
 
 
@@ -186,6 +193,8 @@ def _(op: ir.Conv, x: np.ndarray) -> np.ndarray:
 @_defined.register
 def _(op: ir.ConvTranspose, x: np.ndarray) -> np.ndarray:
     """out[s * i + k - p] += x[i] w[k]"""
+    first = op.layout is ir.Layout.CHANNELS_FIRST
+    x = x.transpose(0, 2, 3, 1) if first else x
     kernel = op.kernel.astype(np.float64)
     y = np.zeros((len(x), *op.output_size, kernel.shape[2]))
     for i, j, ky, kx in np.ndindex(*x.shape[1:3], *kernel.shape[:2]):
@@ -193,7 +202,8 @@ def _(op: ir.ConvTranspose, x: np.ndarray) -> np.ndarray:
         column = op.strides[1] * j + kx - op.pads_before[1]
         if 0 <= row < op.output_size[0] and 0 <= column < op.output_size[1]:
             y[:, row, column] += x[:, i, j] @ kernel[ky, kx].T
-    return _activated(y + op.bias, op.activation)
+    y = _activated(y + op.bias, op.activation)
+    return y.transpose(0, 3, 1, 2) if first else y
 
 
 @_defined.register
@@ -247,6 +257,12 @@ def _(op: ir.Concat, *values: np.ndarray) -> np.ndarray:
 @_defined.register
 def _(op: ir.Pad, x: np.ndarray) -> np.ndarray:
     return np.pad(x, ((0, 0), *op.pads))
+
+
+@_defined.register
+def _(op: ir.Repeat, x: np.ndarray) -> np.ndarray:
+    rows, columns = np.arange(x.shape[1] * op.rows), np.arange(x.shape[2] * op.columns)
+    return x[:, rows // op.rows][:, :, columns // op.columns]
 
 
 @_defined.register

@@ -112,6 +112,8 @@ OTHERS = [
     (layers.BatchNormalization(axis=3), {"Affine": 1}),
     (layers.ZeroPadding2D(((1, 2), (0, 3))), {"Pad": 1}),
     (layers.ZeroPadding2D(2), {"Pad": 1}),
+    (layers.UpSampling2D(2), {"Repeat": 1}),
+    (layers.UpSampling2D((1, 3)), {"Repeat": 1}),
     (layers.Dropout(0.5), {"Reshape": 1}),
     (layers.SpatialDropout2D(0.5), {"Reshape": 1}),
     (layers.GaussianNoise(0.5), {"Reshape": 1}),
@@ -125,6 +127,9 @@ ACTIVATIONS = [
     (layers.Activation("tanh"), (Activation.TANH, 0.0)),
     (layers.Activation("sigmoid"), (Activation.SIGMOID, 0.0)),
     (layers.Activation("swish"), (Activation.SILU, 0.0)),
+    (layers.Activation("gelu"), (Activation.GELU, 0.0)),
+    (layers.Activation("softplus"), (Activation.SOFTPLUS, 0.0)),
+    (layers.Activation("selu"), (Activation.SELU, 0.0)),
     (layers.ReLU(), (Activation.RELU, 0.0)),
     (layers.ReLU(max_value=6), (Activation.RELU6, 0.0)),
     (layers.ReLU(negative_slope=0.25), (Activation.LEAKY_RELU, 0.25)),
@@ -136,10 +141,11 @@ OPAQUE = [
     (layers.ReLU(max_value=3.0), "ReLU"),
     (layers.ReLU(threshold=1.0), "ReLU"),
     (layers.ReLU(negative_slope=0.5, max_value=6.0), "ReLU"),
-    (layers.Activation("gelu"), "gelu"),
-    (layers.Activation("softplus"), "softplus"),
+    (layers.Activation("mish"), "mish"),
+    (layers.Activation("exponential"), "exponential"),
     (layers.LayerNormalization(), "LayerNormalization"),
-    (layers.UpSampling2D(2), "UpSampling2D"),
+    (layers.UpSampling2D(2, interpolation="bilinear"), "UpSampling2D"),
+    (layers.UpSampling2D(1), "UpSampling2D"),
     (layers.MaxPooling2D(2), "MaxPooling2D"),
     (layers.PReLU(), "PReLU"),
     (layers.BatchNormalization(axis=1), "BatchNormalization"),
@@ -185,8 +191,8 @@ def test_unknown_layers_stay_what_they_are(assert_read, layer, kind):
 
 
 def test_unknown_activations_stay_behind_their_layer(assert_read):
-    nodes = assert_read(one(layers.Dense(3, activation="gelu")), {"Dense": 1, "KerasLayer": 1})
-    assert nodes[1].op.kind == "gelu"
+    nodes = assert_read(one(layers.Dense(3, activation="mish")), {"Dense": 1, "KerasLayer": 1})
+    assert nodes[1].op.kind == "mish"
     assert nodes[1].op.output_shape == (7, 6, 3)
 
 

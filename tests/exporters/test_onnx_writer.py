@@ -22,6 +22,7 @@ from exporters.graph import (
     Layout,
     Node,
     Pad,
+    Repeat,
     Reshape,
     Slice,
     SumShifted,
@@ -52,6 +53,17 @@ def conv(taps=(3, 3), channels=(4, 5), **changes) -> Conv:
     """Channels first, as ONNX has them."""
     op = Conv(kernel=normal(*taps, *channels), bias=normal(channels[1]))
     return replace(op, **{"layout": Layout.CHANNELS_FIRST, **changes})
+
+
+def transposed(taps, strides, output, before=(0, 0), **changes) -> ConvTranspose:
+    return ConvTranspose(
+        kernel=normal(*taps, 3, 4),
+        bias=normal(3),
+        strides=strides,
+        pads_before=before,
+        output_size=output,
+        **{"layout": Layout.CHANNELS_FIRST, **changes},
+    )
 
 
 def dense(inputs: int, outputs: int, **changes) -> Dense:
@@ -113,6 +125,11 @@ OPERATORS = [
     ((4, 9, 9), conv((3, 3), dilations=(2, 3), pads=((2, 2), (3, 3)))),
     ((4, 6, 7), conv((3, 3), (1, 8), groups=4, pads=((1, 1), (1, 1)))),
     ((4, 6, 7), conv((3, 3), (2, 6), groups=2, strides=(2, 2))),
+    ((4, 5, 6), transposed((3, 3), (2, 2), (11, 13))),
+    ((4, 5, 6), transposed((3, 3), (2, 2), (10, 12), activation=RELU)),
+    ((4, 5, 6), transposed((4, 3), (2, 1), (10, 6), (1, 1))),
+    ((4, 5, 6), transposed((2, 3), (3, 2), (15, 14), (0, 0), activation=Activation.RELU6)),
+    ((4, 5, 6), transposed((3, 2), (1, 3), (7, 16), (0, 2))),
     ((7,), dense(7, 5)),
     ((7,), dense(7, 5, activation=Activation.RELU6)),
     ((3, 4, 7), dense(7, 5, activation=RELU)),
@@ -254,8 +271,14 @@ def test_one_tensor_may_leave_by_two_names(chain, assert_written):
                 pads_before=(0, 0),
                 output_size=(4, 4),
             ),
-            "a (ConvTranspose) has no direct form",
+            "a has its channels last",
         ),
+        (
+            (4, 5, 5),
+            transposed((2, 2), (2, 2), (10, 12)),
+            "a asks for more output than its input reaches",
+        ),
+        ((2, 2, 4), Repeat(rows=2, columns=2), "a (Repeat) has no direct form"),
         ((5, 5, 4), conv(layout=Layout.CHANNELS_LAST), "a has its channels last"),
     ],
     ids=lambda value: type(value).__name__,
@@ -322,6 +345,48 @@ def test_few_weights_are_not_worth_a_narrow_type(chain, assert_written):
     graph = chain((7,), dense(7, 9))
     for mode in WeightMode:
         assert_written(graph, QuantizationPlan(weights={"a": mode}))
+
+
+@pytest.mark.parametrize("mode", [WeightMode.FLOAT16, WeightMode.INT8])
+def test_transposed_convolutions_have_narrow_weights_too(chain, assert_written, mode):
+    op = transposed((3, 3), (2, 2), (11, 13))
+    plan = QuantizationPlan(weights={"a": mode})
+    assert stored_types(write_onnx(chain((4, 5, 6), op), plan, 1)) == {mode.name}
+    kernel = (
+        np.float32(np.float16(op.kernel))
+        if mode is WeightMode.FLOAT16
+        else quantize_weights(op.kernel).real()
+    )
+    assert_written(
+        chain((4, 5, 6), op), plan, reference=chain((4, 5, 6), replace(op, kernel=kernel))
+    )
+
+
+@pytest.mark.parametrize("per_tensor", [False, True])
+@pytest.mark.parametrize("activation", [None, RELU])
+def test_dynamic_layers_err_by_the_steps_of_what_they_read(
+    chain, by_definition, activation, per_tensor
+):
+    op = dense(24, 5, activation=activation)
+    graph = chain((24,), op)
+    plan = QuantizationPlan(
+        weights={"a": WeightMode.INT8},
+        dynamic=frozenset("a"),
+        per_tensor=frozenset("a" if per_tensor else ""),
+        stored={"a": gentle(op.kernel, per_channel=not per_tensor)},
+    )
+    weights = plan.stored["a"].real()
+    stored = chain((24,), replace(op, kernel=weights))
+    model = write_onnx(graph, plan, None)
+    assert operators(model)[:2] == ["DynamicQuantizeLinear", "MatMulInteger"]
+    for _ in range(5):
+        rows = normal(1, 24)
+        found, wanted = run(model, rows)["y"], by_definition(stored, rows)["y"]
+        # Steps of the range from the smallest to the largest value, 0 included; each product errs
+        # by half a step, and by another where the zero point is rounded.
+        step = np.ptp(np.append(rows, 0)) / 255
+        error = np.abs(found - wanted).max()
+        assert 1e-5 < error <= step * np.abs(weights).sum(axis=0).max()
 
 
 # Integers

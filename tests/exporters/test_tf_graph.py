@@ -22,6 +22,7 @@ from exporters.graph import (
     Layout,
     Node,
     Pad,
+    Repeat,
     Reshape,
     Slice,
     SumShifted,
@@ -70,6 +71,7 @@ def assert_as_defined(by_definition, in_tensorflow, graph: Graph) -> None:
         ((2, 3, 4), Reshape(to=(4, 6))),
         ((2, 3, 4), Transpose(order=(2, 0, 1))),
         ((2, 3, 4), Pad(pads=((1, 0), (0, 2), (0, 1)))),
+        ((2, 3, 4), Repeat(rows=2, columns=3)),
         ((4, 3, 5), Slice(starts=(1, 0, 2), sizes=(2, 3, 2))),
     ],
 )
@@ -108,9 +110,10 @@ def test_operators_of_two_tensors_compute_what_they_are_defined_as(
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     before=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     output=st.tuples(st.integers(1, 16), st.integers(1, 16)),
+    layout=st.sampled_from(Layout),
 )
 def test_transposed_convolutions_compute_what_they_are_defined_as(
-    chain, by_definition, in_tensorflow, size, kernel, strides, before, output
+    chain, by_definition, in_tensorflow, size, kernel, strides, before, output, layout
 ):
     for n, taps, stride, start, end in zip(size, kernel, strides, before, output, strict=True):
         # TensorFlow makes no output that a convolution would not lead back to this input.
@@ -121,8 +124,10 @@ def test_transposed_convolutions_compute_what_they_are_defined_as(
         strides=strides,
         pads_before=before,
         output_size=output,
+        layout=layout,
     )
-    assert_as_defined(by_definition, in_tensorflow, chain((*size, 3), op))
+    shape = (*size, 3) if layout is Layout.CHANNELS_LAST else (3, *size)
+    assert_as_defined(by_definition, in_tensorflow, chain(shape, op))
 
 
 def test_an_opaque_layer_is_called_with_its_tensors(chain, in_tensorflow):

@@ -120,6 +120,25 @@ def test_convolutions_that_read_one_tensor_share_its_transpose(assert_same):
     assert_same(graph, result.graph)
 
 
+def test_transposed_convolutions_are_turned_as_well(chain, assert_same):
+    rng = np.random.default_rng(4)
+    op = ConvTranspose(
+        kernel=rng.standard_normal((3, 2, 4, 3), np.float32),
+        bias=rng.standard_normal(4, np.float32),
+        strides=(2, 3),
+        pads_before=(0, 1),
+        output_size=(8, 11),
+        activation=Activation.RELU,
+    )
+    graph = chain((4, 5, 3), op, conv(4, 2))
+    last, results = run_passes(graph, (ChannelsFirst(), RemoveTransposes()))
+    assert results[0][1].applied == ("a", "b")
+    turned = next(n for n in last.nodes if isinstance(n.op, ConvTranspose))
+    assert turned.op.layout is Layout.CHANNELS_FIRST
+    assert last.operators()["Transpose"] == 2
+    assert_same(graph, last)
+
+
 def test_what_is_channels_first_already_is_left_as_it_is(chain):
     graph = ChannelsFirst()(chain((4, 5, 3), conv(3, 2))).graph
     result = ChannelsFirst()(graph)

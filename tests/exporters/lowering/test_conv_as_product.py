@@ -70,7 +70,7 @@ def test_products_of_any_convolutions_that_share_an_input(
     )
     outputs = {node.name: node.output for node in nodes}
     graph = Graph(input="x", input_shape=(*size, channels_in), nodes=nodes, outputs=outputs)
-    result = ConvAsProduct()(graph)
+    result = ConvAsProduct(alone=True)(graph)
     assert result.applied == tuple(node.name for node in nodes)
     assert "Conv" not in result.graph.operators()
     assert result.graph.operators()["Dense"] == len(nodes)
@@ -79,7 +79,7 @@ def test_products_of_any_convolutions_that_share_an_input(
 
 def test_a_pointwise_convolution_is_a_dense_layer_alone(chain):
     op = conv((1, 1), activation=Activation.RELU6)
-    (node,) = ConvAsProduct()(chain((3, 3, 3), op)).graph.nodes
+    (node,) = ConvAsProduct(alone=True)(chain((3, 3, 3), op)).graph.nodes
     assert isinstance(node.op, Dense)
     assert node.op.activation is Activation.RELU6
     np.testing.assert_array_equal(node.op.kernel, op.kernel[0, 0])
@@ -87,7 +87,7 @@ def test_a_pointwise_convolution_is_a_dense_layer_alone(chain):
 
 def test_a_copy_in_place_is_the_input_itself(chain):
     op = conv((2, 1), pads=((1, 0), (0, 0)))
-    graph = ConvAsProduct()(chain((3, 3, 3), op)).graph
+    graph = ConvAsProduct(alone=True)(chain((3, 3, 3), op)).graph
     # The lower tap lies on the pixel itself, the upper one reads the row above.
     assert graph.operators() == {"Concat": 1, "Dense": 1, "Pad": 1, "Slice": 1}
     (gathered,) = (n for n in graph.nodes if type(n.op).__name__ == "Concat")
@@ -119,7 +119,7 @@ def test_convolutions_of_two_tensors_keep_their_own_copies(chain, assert_same):
         Activate(activation=Activation.TANH),
         conv((2, 1), (3, 2), seed=1),
     )
-    result = ConvAsProduct()(graph)
+    result = ConvAsProduct(alone=True)(graph)
     assert result.applied == ("a", "c")
     assert_same(graph, result.graph)
 
@@ -133,7 +133,7 @@ def test_convolutions_of_two_tensors_keep_their_own_copies(chain, assert_same):
             conv(channels=(1, 3), groups=3),
             "strides (1, 1), dilations (1, 1), groups 3; expected 1 of each",
         ),
-        (conv((5, 1)), "it has 5 taps; more than 4 copy the input too often"),
+        (conv((5, 2)), "it has 10 taps; more than 9 copy the input too often"),
     ],
 )
 def test_what_would_copy_too_often_is_left_alone(chain, assert_same, op, reason):
@@ -153,8 +153,19 @@ def test_channels_first_are_left_alone(chain, assert_same):
 
 def test_the_largest_kernel_can_be_chosen(chain, assert_same):
     graph = chain((6, 6, 3), conv((3, 3), pads=((1, 1), (1, 1))))
-    assert ConvAsProduct()(graph).applied == ()
-    result = ConvAsProduct(max_taps=9)(graph)
+    result = ConvAsProduct(max_taps=8, alone=True)(graph)
+    assert result.applied == ()
+    assert_same(graph, result.graph)
+    result = ConvAsProduct(max_taps=9, alone=True)(graph)
     assert result.applied == ("a",)
     assert result.graph.operators() == {"Concat": 1, "Dense": 1, "Pad": 1, "Slice": 8}
+    assert_same(graph, result.graph)
+
+
+def test_a_convolution_that_shares_nothing_is_left_alone(chain, assert_same):
+    graph = chain((6, 6, 3), conv(), conv((2, 1), (4, 2)))
+    result = ConvAsProduct()(graph)
+    assert result.applied == ()
+    reason = "no other convolution reads what it reads, so nothing gathered is shared"
+    assert [(r.node, r.reason) for r in result.refused] == [("a", reason), ("b", reason)]
     assert_same(graph, result.graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,3 +211,38 @@ def test_names_that_are_taken_are_not_taken_again(assert_same):
     )
     graph = Graph(input="x", input_shape=(48,), nodes=nodes, outputs={"y": "a"})
     assert_same(graph, LowerConvTranspose()(graph).graph)
+
+
+@forms
+@pytest.mark.parametrize(("least", "lowered"), [(432, True), (433, False)])
+def test_phases_of_few_products_are_left_to_the_runtime(chain, assert_same, lower, least, lowered):
+    # 3 * 3 taps, 3 channels in and 4 out, 4 * 4 values in, over 4 phases: 432 products.
+    graph = chain((4, 4, 3), transposed((3, 3), channels=(3, 4)))
+    result = replace(lower, min_products=least)(graph)
+    assert result.applied == (("a",) if lowered else ())
+    assert [(r.node, r.reason) for r in result.refused] == (
+        []
+        if lowered
+        else [
+            (
+                "a",
+                "a phase has 432 products; with fewer than 433 the runtime's own transposed "
+                "convolution is faster",
+            )
+        ]
+    )
+    assert_same(graph, result.graph)
+
+
+@forms
+def test_what_the_runtime_has_no_form_of_is_lowered_however_small(chain, assert_same, lower):
+    always = replace(lower, min_products=10**9)
+    one = chain((4, 4, 3), transposed((3, 3), strides=(1, 1), output=(6, 6)))
+    assert always(one).applied == ("a",)
+    # The input reaches to 9; up to a stride more is padding that runtimes know, 11 is not.
+    reached = chain((4, 4, 3), transposed((3, 3), output=(9, 9)))
+    assert always(reached).applied == ()
+    beyond = chain((4, 4, 3), transposed((3, 3), output=(11, 9)))
+    result = always(beyond)
+    assert result.applied == ("a",)
+    assert_same(beyond, result.graph)
