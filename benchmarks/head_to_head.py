@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from vae_edge.errors import ExportError, UsageError, VaeEdgeError
 from vae_edge.files import replaced_file
 from vae_edge.keras_vae import load_keras_vae, open_keras_runner, shipped_model_path
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import Component
+from vae_edge.terms import Component, Target
 
 __all__ = ["compare", "main"]
 
@@ -108,6 +109,7 @@ def _export(model: Path, arguments: argparse.Namespace) -> Path:
     options = [f"--precision={precision}" for precision in arguments.precision]
     if arguments.data_dir is not None:
         options.append(f"--data-dir={arguments.data_dir}")
+    options.append(f"--target={arguments.target or _target()}")
     # Parity is judged here, on more images; what misses its limits is to be shown as well.
     command = [sys.executable, "-m", "vae_edge", "export", str(model), "--format", "tflite"]
     command += ["--format", "onnx", f"--calibration={arguments.dataset}", "--replace"]
@@ -124,6 +126,12 @@ def _export(model: Path, arguments: argparse.Namespace) -> Path:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ExportError(f"vae-edge export failed: {reason[0].removeprefix('error: ')}")
     return bundle
+
+
+def _target() -> Target:
+    """Give the processors of this machine, where graphs have a form of their own for them."""
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    return Target.ARM64 if arm else Target.X86
 
 
 def _at_least(least: int, name: str, value: int) -> int:
@@ -158,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("build") / _NAME, metavar="DIR", help="results go here")
     add("--json", type=Path, metavar="FILE", help=f"default: {_NAME}.json in --out")
     add("--precision", action="append", default=[], help="to export; repeatable")
+    add("--target", type=Target, choices=list(Target), help="default: this machine's processors")
     add("--rounds", type=int, default=40, help="samples per export")
     add("--threads", type=int, default=1, help="only 1 can be measured fairly")
     add("--batch", type=int, default=1, help="rows per call")

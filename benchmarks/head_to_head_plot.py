@@ -24,6 +24,7 @@ _COLOURS = {
     Precision.DYNAMIC: "#2ca02c",
     Precision.INT8: "#d62728",
     Precision.INT16X8: "#9467bd",
+    Precision.INT4: "#8c564b",
 }
 _MARKERS = {Format.TFLITE: "o", Format.ONNX: "s", None: "^"}
 

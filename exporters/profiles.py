@@ -1,8 +1,8 @@
 """Which passes a component goes through for a format, a precision and a target, and why.
 
-Every choice here was measured: `python -m benchmarks.forms` builds the alternatives of one list
-side by side, times them in turns, and docs/performance.md keeps what it found, with instruction
-counts for the processors that are not here.
+What the lists give is measured by `python -m benchmarks.head_to_head`, and for processors that
+are not here by `python -m benchmarks.instructions`; docs/performance.md keeps both tables, and
+what the forms that were not chosen took.
 """
 
 from __future__ import annotations

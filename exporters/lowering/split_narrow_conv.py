@@ -23,7 +23,7 @@ from vae_edge.terms import FloatArray
 __all__ = ["SplitNarrowConv"]
 
 # Past this many maps the sum costs more than the convolution's idle lanes: measured for 3x3 kernels
-# to one, two, three and four channels (`benchmarks.forms`).
+# to one, two, three and four channels (docs/performance.md).
 _MAX_MAPS = 36
 # With fewer channels in than this there is little to multiply.
 _MIN_CHANNELS_IN = 8

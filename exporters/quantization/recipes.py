@@ -1,7 +1,7 @@
 """What computes in which type at a precision, and how ranges and weights are chosen.
 
-`benchmarks.recipes` measures every choice below on images that nothing was chosen on;
-docs/performance.md has its table.
+`benchmarks.head_to_head` measures what these choices give, on images that nothing was chosen on,
+beside the recipes of every standard tool; docs/performance.md has its table.
 
 What stays in float at int8, and why it costs little: a dense layer that reads z (eight bits are
 too few steps for two numbers that decide the whole image), the heads' sums and the sigmoid (they

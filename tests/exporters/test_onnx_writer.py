@@ -379,14 +379,17 @@ def test_dynamic_layers_err_by_the_steps_of_what_they_read(
     stored = chain((24,), replace(op, kernel=weights))
     model = write_onnx(graph, plan, None)
     assert operators(model)[:2] == ["DynamicQuantizeLinear", "MatMulInteger"]
+    errors = []
     for _ in range(5):
         rows = normal(1, 24)
         found, wanted = run(model, rows)["y"], by_definition(stored, rows)["y"]
         # Steps of the range from the smallest to the largest value, 0 included; each product errs
         # by half a step, and by another where the zero point is rounded.
         step = np.ptp(np.append(rows, 0)) / 255
-        error = np.abs(found - wanted).max()
-        assert 1e-5 < error <= step * np.abs(weights).sum(axis=0).max()
+        errors.append(np.abs(found - wanted).max())
+        assert errors[-1] <= step * np.abs(weights).sum(axis=0).max()
+    # A rectifier may hide the error of one row, and not of all.
+    assert max(errors) > 1e-5
 
 
 # Integers

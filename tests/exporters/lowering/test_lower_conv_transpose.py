@@ -226,8 +226,10 @@ def test_phases_of_few_products_are_left_to_the_runtime(chain, assert_same, lowe
         else [
             (
                 "a",
-                "a phase has 432 products; with fewer than 433 the runtime's own transposed "
-                "convolution is faster",
+                (
+                    "a phase has 432 products; with fewer than 433 the runtime's own transposed "
+                    "convolution is faster"
+                ),
             )
         ]
     )
