@@ -175,6 +175,7 @@ STOCK: tuple[StockTool, ...] = (
     *(
         _tflite(_CONVERTER, p, f"{p}.tflite", partial(tensorflow_lite, precision=p))
         for p in Precision
+        if p is not Precision.INT4  # the converter has no 4-bit weights
     ),
     _onnx("tf2onnx", _FLOAT32, "float32.onnx", tf2onnx_keras),
     _onnx("quantize_dynamic", _DYNAMIC, "dynamic.onnx", _QUANTIZE_DYNAMIC),

@@ -19,7 +19,13 @@ from exporters.quantization.plan import QuantizationPlan, Range
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
 
-__all__ = ["Objective", "SharedRanges", "search_ranges", "squared_error"]
+__all__ = [
+    "Objective",
+    "SharedRanges",
+    "bernoulli_error",
+    "search_ranges",
+    "squared_error",
+]
 
 Objective = Callable[[Mapping[str, FloatArray]], float]
 
@@ -97,6 +103,29 @@ def squared_error(
                 for name, wanted in reference.items()
             )
         )
+
+    return error
+
+
+def bernoulli_error(reference: FloatArray, name: str, nats: float) -> Objective:
+    """Give the squared error of probabilities, plus their share of what the ELBO loses.
+
+    A range that is cut too far leaves probabilities a little off everywhere, which squares make
+    nothing of and a sum of logarithms over all pixels does. With p the float model's and q the
+    quantized one's, that loss is the mean over pixels of KL(Bernoulli(p) to Bernoulli(q)).
+
+    Args:
+        reference: the float model's probabilities.
+        name: of the output.
+        nats: squared error that a nat per pixel counts for.
+    """
+    tiny = 1e-7
+    p = np.clip(reference.astype(np.float64), tiny, 1 - tiny)
+
+    def error(outputs: Mapping[str, FloatArray]) -> float:
+        q = np.clip(outputs[name].astype(np.float64), tiny, 1 - tiny)
+        divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        return float(np.mean((q - p) ** 2) + nats * np.mean(divergence))
 
     return error
 
