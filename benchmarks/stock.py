@@ -192,6 +192,7 @@ STOCK: tuple[StockTool, ...] = (
     ),
     _recipe("dynamic_wi8_afp32", _DYNAMIC),
     _recipe("weight_only_wi8_afp32", _DYNAMIC),
+    _recipe("dynamic_wi4_afp32", Precision.INT4),
     _recipe("static_wi8_ai8", _INT8),
     _recipe("static_wi8_ai16", Precision.INT16X8),
     _onnx("OpenVINO", _FLOAT32, "openvino.onnx", openvino_runtime, Engine.OPENVINO),

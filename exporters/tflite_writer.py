@@ -109,6 +109,7 @@ class _Writer:
         self._subgraph = self._fb.SubGraphT()
         self._subgraph.name = "main"
         self._subgraph.tensors, self._subgraph.operators = [], []
+        self._names: list[str] = []
         self._codes: dict[tuple[str, int], int] = {}
         self._constants: dict[tuple[bytes, str, Shape], int] = {}
         # Each tensor as float and as int8, as far as it was asked for.
@@ -152,7 +153,11 @@ class _Writer:
 
     def _tensor(self, name: str, shape: Sequence[int], kind: str, buffer: int = 0) -> Any:
         tensor = self._fb.TensorT()
-        tensor.name, tensor.shape, tensor.buffer = name, list(shape), buffer
+        # Tools that read the file tell tensors apart by their names.
+        taken = self._names.count(name)
+        self._names.append(name)
+        tensor.name = f"{name}:{taken}" if taken else name
+        tensor.shape, tensor.buffer = list(shape), buffer
         tensor.type = getattr(self._fb.TensorType, kind)
         self._subgraph.tensors.append(tensor)
         return tensor
