@@ -74,6 +74,19 @@ KERNELS = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (3, 2), (1, 4), (5, 3)]
 STRIDES = [(1, 1), (2, 2), (3, 3), (2, 1), (1, 3), (3, 2)]
 
 
+def output_paddings(kernel, strides, padding) -> list[tuple[int, int] | None]:
+    """Those that Keras and TensorFlow take, None for Keras's own choice."""
+    given = {tuple(min(extra, s - 1) for s in strides) for extra in range(max(strides))}
+    # With `same` Keras asks for (n - 1) * stride + k - 2 * (k // 2) + output padding; where that is
+    # (n - 1) * stride, TensorFlow refuses, since a convolution would lead back to n - 1 values.
+    refused = {
+        extra
+        for extra in given
+        if padding == "same" and any(k % 2 == 0 == e for k, e in zip(kernel, extra, strict=True))
+    }
+    return [None, *sorted(given - refused)]
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", STRIDES, ids=str)
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
@@ -82,30 +95,19 @@ def test_every_form_computes_what_keras_does(from_keras, in_tensorflow, kernel, 
 
     rng = np.random.default_rng(sum(kernel) + 10 * sum(strides))
     rows = rng.standard_normal((2, 4, 3, 3), np.float32)
-    paddings = [None] + [
-        tuple(min(extra, stride - 1) for stride in strides) for extra in range(max(strides))
-    ]
-    compared = 0
-    for output_padding in dict.fromkeys(paddings):
+    for output_padding in output_paddings(kernel, strides, padding):
         image = keras.Input((4, 3, 3))
         layer = keras.layers.Conv2DTranspose(
             2, kernel, strides, padding, output_padding=output_padding, bias_initializer="normal"
         )
-        try:
-            model = keras.Model(image, layer(image))
-            wanted = model(rows).numpy()
-        except Exception as error:  # noqa: BLE001  TensorFlow's and Keras's own refusals
-            refusals = ("must be less than", "Conv2DCustomBackpropInput", "primitive descriptor")
-            assert any(text in str(error) for text in refusals), error  # noqa: PT017
-            continue
-        compared += 1
+        model = keras.Model(image, layer(image))
+        wanted = model(rows).numpy()
         graph = from_keras(model)
         assert graph.operators() == {"ConvTranspose": 1}
         for lower in PASSES:
             found = in_tensorflow(lower(graph).graph, rows)["z_mean"]
             assert found.shape == wanted.shape
             assert np.abs(found - wanted).max() <= 1e-6 * np.abs(wanted).max()
-    assert compared > 0
 
 
 def test_phases_do_as_many_products_as_the_transposed_convolution(chain):
