@@ -48,7 +48,9 @@ def test_names_tell_all_stock_exports_apart() -> None:
 def test_one_stock_export_at_most_is_what_others_are_compared_with() -> None:
     baselines = [(tool.format, tool.precision) for tool in STOCK if tool.baseline]
     assert len(set(baselines)) == len(baselines)
-    assert {(Format.TFLITE, precision) for precision in Precision} < set(baselines)
+    # None of the standard tools that are built here makes 4-bit weights.
+    made = set(Precision) - {Precision.INT4}
+    assert {(Format.TFLITE, precision) for precision in made} < set(baselines)
 
 
 @pytest.fixture(scope="module")

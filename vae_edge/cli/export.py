@@ -72,11 +72,11 @@ def export(
         list[str] | None,
         typer.Option(
             "--precision",
-            metavar=f"[{'|'.join((*Precision, AUTO_PRECISION))}]",
-            help="Repeat for several. Default: float32, float16, int8, and dynamic for tflite. "
-            "auto: make all of those, measure them, and publish the one of each component and "
-            "format that is fastest on this machine within the budget below, the smaller file "
-            "where two are as fast.",
+            metavar="PRECISION",
+            help="float32, float16, dynamic or int8; repeat for several. Default: all, but for onnx "
+            f"no dynamic. {AUTO_PRECISION}: make those, measure them here, and publish the "
+            "fastest of each component and format within the budget below, the smaller file on a "
+            "tie.",
             show_default=False,
         ),
     ] = None,
@@ -94,24 +94,23 @@ def export(
         Target,
         typer.Option(
             "--target",
-            help="Processors to choose the form of each layer for. Every form runs, and computes "
-            "the same, on all of them; any suits both.",
+            help="Processors to choose the form of each layer for; every form runs everywhere.",
         ),
     ] = Target.ANY,
     lowering: Annotated[
         bool,
         typer.Option(
             "--lowering/--no-lowering",
-            help="Rewrite graphs exactly into faster ones, or publish what the standard "
-            "converters make of them.",
+            help="Rewrite graphs exactly into faster ones, or leave them to the standard "
+            "converters.",
         ),
     ] = True,
     io: Annotated[
         Io,
         typer.Option(
             "--io",
-            help="Inputs and outputs. int8 is for devices without floats (microcontrollers, NPUs) "
-            "and goes with --precision int8 alone.",
+            help="Type of inputs and outputs; int8 goes with --precision int8 only, for devices "
+            "without floats.",
         ),
     ] = Io.FLOAT32,
     batch: Annotated[

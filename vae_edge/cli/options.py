@@ -48,8 +48,8 @@ MinPsnr = Annotated[
     typer.Option(
         "--min-psnr",
         metavar="DB",
-        help="Quality budget of a choice: least PSNR of the decoder's images against the Keras "
-        "model's, on the golden vectors. Default: 40, an error of 2.6 of 255 grey levels.",
+        help="Budget of the choice: least PSNR of the decoder's images on the golden vectors. "
+        "Default: 40, an error of 2.6 of 255 grey levels.",
         show_default=False,
     ),
 ]
@@ -58,8 +58,8 @@ MaxError = Annotated[
     typer.Option(
         "--max-error",
         metavar="SHARE",
-        help="Quality budget of a choice: largest error (rmse) of the encoder's latents, as a "
-        "share of their span. Default: 0.01.",
+        help="Budget of the choice: largest rmse of the encoder's latents, as a share of their "
+        "span. Default: 0.01.",
         show_default=False,
     ),
 ]
