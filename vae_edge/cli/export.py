@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["default_precisions", "export", "need_host", "run_export"]
 
-
-# What a deployer has a use for. int16x8 is slower than float32 in every runtime measured, and
-# dynamic ONNX neither much smaller nor faster, so both are made only when asked for.
+# What a deployer has a use for. Dynamic ONNX is no faster than float32 and no smaller than int8, so
+# it is made only when asked for.
 DEFAULT_PRECISIONS: Mapping[Format, tuple[Precision, ...]] = {
     Format.TFLITE: (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8),
     Format.ONNX: (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8),
