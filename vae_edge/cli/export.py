@@ -72,8 +72,8 @@ def export(
         typer.Option(
             "--precision",
             metavar="PRECISION",
-            help="float32, float16, dynamic or int8; repeat for several. Default: all, but for onnx "
-            f"no dynamic. {AUTO_PRECISION}: make those, measure them here, and publish the "
+            help="float32, float16, dynamic or int8; repeat for several. Default: all, but for "
+            f"onnx no dynamic. {AUTO_PRECISION}: make those, measure them here, and publish the "
             "fastest of each component and format within the budget below, the smaller file on a "
             "tie.",
             show_default=False,
