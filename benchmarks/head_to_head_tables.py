@@ -11,7 +11,7 @@ from benchmarks.head_to_head_report import HeadToHead, Quality, Row
 from benchmarks.report import Speedup
 from vae_edge.terms import Component, Format, Precision
 
-__all__ = ["markdown"]
+__all__ = ["case_table", "markdown"]
 
 _COLUMNS = ("format", "precision", "made by", "size", "median", "x stock", "x our float32")
 _ERRORS = {
@@ -57,6 +57,22 @@ def _table(component: Component, rows: list[Row]) -> str:
         "|" + " --- |" * len(columns),
     ]
     lines += [f"| {' | '.join(_cells(row))} |" for row in sorted(rows, key=_place)]
+    return "\n".join(lines)
+
+
+def case_table(component: Component, rows: list[Row]) -> str:
+    """Give a table of exports of one component, format and precision, the first as the baseline."""
+    columns = ("form", "size", "median", "x chosen", _ERRORS[component], "ELBO, nats")
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = (
+            f"**{row.tool}**" if row.baseline else row.tool,
+            f"{row.size_bytes / 1000:,.1f} KB",
+            f"{_microseconds(row.median_us)} ± {_microseconds(row.mad_us)} µs",
+            _times(row.times_stock, row.precision),
+            *_quality(row.quality),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

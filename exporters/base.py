@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from exporters.profiles import Profile
+from exporters.quantization.recipes import Recipe
 from vae_edge.errors import ExportError
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
@@ -28,6 +30,8 @@ class ExportRequest:
         lowering: rewrite the graph; otherwise it is the standard converter's at its defaults.
         integer_io: 8-bit inputs and outputs too; int8 only.
         seed: of what is drawn from the calibration rows.
+        profile: passes other than those that are right for the format, precision and target.
+        recipe: of int8, other than the component's own.
     """
 
     vae: KerasVAE
@@ -39,6 +43,8 @@ class ExportRequest:
     lowering: bool = True
     integer_io: bool = False
     seed: int = 0
+    profile: Profile | None = None
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:

@@ -10,7 +10,7 @@ from exporters.keras_graph import read_graph
 from exporters.lowering.base import LoweringPass, PassResult, run_passes
 from exporters.profiles import PREPARE, profile_for
 from exporters.quantization.plan import QuantizationPlan
-from exporters.quantization.recipes import equalized, plan_for
+from exporters.quantization.recipes import equalized, plan_for, recipe_for
 from vae_edge.manifest import AppliedPass, LoweringRecord, RefusedPass
 from vae_edge.terms import Format, Precision, Target
 
@@ -47,11 +47,14 @@ def lower(request: ExportRequest, format: Format, *, by_converter: bool = False)
     prepared, first = run_passes(read_graph(request.vae, request.component), PREPARE)
     results = list(first)
     if request.precision in _CALIBRATED:
-        result = equalized(prepared, request.component, request.calibration)
+        recipe = request.recipe or recipe_for(request.component)
+        result = equalized(prepared, recipe, request.calibration)
         if result is not None:
             results.append((_Named("equalize_channels"), result))
             prepared = result.graph
-    profile = profile_for(format, request.precision, request.target, integer_io=request.integer_io)
+    profile = request.profile or profile_for(
+        format, request.precision, request.target, integer_io=request.integer_io
+    )
     passes = profile.passes if not by_converter else ()
     graph, rest = run_passes(prepared, passes)
     record = _record(request.target, [*results, *rest], f"{profile.name}: {profile.why}")
@@ -66,7 +69,7 @@ def plan_lowered(
         lowered.graph,
         format=format,
         precision=request.precision,
-        component=request.component,
+        recipe=request.recipe or recipe_for(request.component),
         rows=request.calibration,
         integer_io=request.integer_io,
         seed=request.seed,

@@ -100,13 +100,12 @@ def recipe_for(component: Component) -> Recipe:
     return _RECIPES[component]
 
 
-def equalized(graph: Graph, component: Component, rows: FloatArray) -> PassResult | None:
+def equalized(graph: Graph, recipe: Recipe, rows: FloatArray) -> PassResult | None:
     """Equalize channels before lowering, where the recipe says so."""
-    power = _RECIPES[component].equalize
-    if not power:
+    if not recipe.equalize:
         return None
     reach = {name: high for name, (_, high) in observe_ranges(graph, rows).items()}
-    return Equalize(reach=reach, power=power)(graph)
+    return Equalize(reach=reach, power=recipe.equalize)(graph)
 
 
 def plan_for(
@@ -114,7 +113,7 @@ def plan_for(
     *,
     format: Format,
     precision: Precision,
-    component: Component,
+    recipe: Recipe,
     rows: FloatArray,
     integer_io: bool = False,
     seed: int = 0,
@@ -125,7 +124,7 @@ def plan_for(
         graph: lowered for the format and precision.
         format: whose operators there are.
         precision: one that the format has.
-        component: which half.
+        recipe: of its int8, see `recipe_for`.
         rows: calibration inputs, float32 (count, *input_shape).
         integer_io: inputs and outputs are integers too, and everything between them; int8 only.
         seed: of what is drawn from the rows.
@@ -145,7 +144,7 @@ def plan_for(
     if precision is Precision.DYNAMIC:
         return graph, _dynamic(graph, format)
     plan = _all_integer(graph, format) if integer_io else _mostly_integer(graph, format)
-    return _chosen(graph, plan, _RECIPES[component], rows, seed)
+    return _chosen(graph, plan, recipe, rows, seed)
 
 
 def _weighted(graph: Graph) -> list[Node]:
