@@ -110,6 +110,7 @@ def all_choices() -> Iterator[Choice]:
 
 _ENCODER = recipe_for(Component.ENCODER)
 _DECODER = recipe_for(Component.DECODER)
+_PLAIN = replace(_DECODER, distill=False)
 _TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
 _TO_QLINEAR = (
     SimplifyShapes(),
@@ -186,11 +187,13 @@ ALTERNATIVES: tuple[Alternative, ...] = (
     *(
         _decoder(_TFLITE, _INT8, name, recipe=recipe)
         for name, recipe in (
-            ("ranges as observed", replace(_DECODER, equalize=0.0, search=False)),
-            ("channels in one range", replace(_DECODER, equalize=1.0, search=False)),
-            ("ranges searched", replace(_DECODER, equalize=0.0)),
-            ("channels in one range, ranges searched", replace(_DECODER, equalize=1.0)),
-            ("chosen, and weights rounded on data", replace(_DECODER, round_weights=True)),
+            ("ranges as observed", replace(_PLAIN, equalize=0.0, search=False)),
+            ("channels in one range", replace(_PLAIN, equalize=1.0, search=False)),
+            ("ranges searched", replace(_PLAIN, equalize=0.0)),
+            ("channels in one range, ranges searched", replace(_PLAIN, equalize=1.0)),
+            ("channels half way to one range, ranges searched", _PLAIN),
+            ("that, and weights rounded on data", replace(_PLAIN, round_weights=True)),
+            ("distilled with ranges as observed", replace(_DECODER, search=False)),
         )
     ),
     _decoder(_ONNX, _FLOAT32, "not lowered, shapes static", *_TO_ONNX),
@@ -211,6 +214,7 @@ ALTERNATIVES: tuple[Alternative, ...] = (
             ("weights rounded to nearest", replace(_ENCODER, round_weights=False)),
             ("biases not corrected", replace(_ENCODER, correct_bias=False)),
             ("ranges searched", replace(_ENCODER, search=True)),
+            ("distilled", replace(_ENCODER, distill=True)),
         )
     ),
 )

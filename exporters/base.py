@@ -13,7 +13,10 @@ from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
 from vae_edge.terms import Component, FloatArray, Format, Precision, Target
 
-__all__ = ["ExportRequest", "ExportedArtifact", "Exporter"]
+__all__ = ["CONVERTER_ROWS", "ExportRequest", "ExportedArtifact", "Exporter"]
+
+# Standard quantizers run row by row, and ONNX Runtime's keeps every tensor of every row.
+CONVERTER_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from vae_edge.terms import Component, FloatArray
 __all__ = ["ImageSource", "Representative", "from_images", "from_samples", "make_golden", "mix"]
 
 CALIBRATION_IMAGES = 512
+_LATENTS_PER_IMAGE = 8
 GOLDEN_IMAGES = 256
 GOLDEN_PRIOR_LATENTS = 128
 _GOLDEN_SEED_OFFSET = 1_000_003
@@ -140,16 +141,17 @@ def calibration_latents(vae: KerasVAE, representative: Representative) -> FloatA
     generation draws from the prior where no image lies.
 
     Returns:
-        float32 (count, latent_dim), as many as there are calibration images.
+        float32 (count, latent_dim), eight for each calibration image, in no order: any of them are
+        half of the one kind and half of the other, but for chance.
     """
     rng = np.random.default_rng(representative.seed)
     with open_keras_runner(vae, Component.ENCODER) as encoder:
         posterior = run_batched(encoder, representative.calibration)
-    epsilon = rng.standard_normal(posterior["z_mean"].shape, np.float32)
+    shape = (_LATENTS_PER_IMAGE // 2, *posterior["z_mean"].shape)
+    epsilon = rng.standard_normal(shape, np.float32)
     z = posterior["z_mean"] + np.exp(posterior["z_log_var"] / 2) * epsilon
-    count = len(z)
-    prior = rng.standard_normal((count - count // 2, vae.latent_dim), np.float32)
-    mixed = np.concatenate([z[: count // 2], prior])
+    prior = rng.standard_normal(shape, np.float32)
+    mixed = np.concatenate([z, prior]).reshape(-1, vae.latent_dim)
     return np.asarray(rng.permutation(mixed), np.float32)
 
 

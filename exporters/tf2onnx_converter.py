@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from exporters.base import ExportRequest
+from exporters.base import CONVERTER_ROWS, ExportRequest
 from exporters.onnx_quantization import (
     quantize_at_defaults,
     quantize_dynamically,
@@ -59,7 +59,7 @@ def convert(request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]
         ExportError: a converter refused it.
     """
     name = COMPONENT_INPUT[request.component]
-    rows = request.calibration
+    rows = request.calibration[:CONVERTER_ROWS]
     try:
         model = _converted(request, function)
         if request.precision is Precision.FLOAT32:

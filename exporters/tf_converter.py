@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from exporters.base import ExportRequest
+from exporters.base import CONVERTER_ROWS, ExportRequest
 from exporters.tflite_model import TFLiteModel
 from exporters.tflite_writer import SIGNATURE
 from vae_edge.errors import ExportError
@@ -139,7 +139,7 @@ def _configure(tf: Any, converter: Any, request: ExportRequest, precision: Preci
 
 def _batches(request: ExportRequest, name: str) -> Iterator[dict[str, FloatArray]]:
     size = request.batch or 1
-    rows = request.calibration
+    rows = request.calibration[:CONVERTER_ROWS]
     for start in range(0, len(rows) - size + 1, size):
         yield {name: rows[start : start + size]}
 

@@ -22,6 +22,7 @@ from exporters.graph import (
     Graph,
     KerasLayer,
     Layout,
+    Node,
     Pad,
     Repeat,
     Reshape,
@@ -30,12 +31,15 @@ from exporters.graph import (
     Transpose,
 )
 
-__all__ = ["Observer", "compute"]
+__all__ = ["Observer", "Reweigh", "compute"]
 
 Observer = Callable[[str, Any], Any]
+Reweigh = Callable[[Node], Any]
 
 
-def compute(graph: Graph, rows: Any, observe: Observer | None = None) -> dict[str, Any]:
+def compute(
+    graph: Graph, rows: Any, observe: Observer | None = None, reweigh: Reweigh | None = None
+) -> dict[str, Any]:
     """Compute a component's outputs from a batch of its input.
 
     Works on eager tensors and inside a `tf.function`.
@@ -45,6 +49,8 @@ def compute(graph: Graph, rows: Any, observe: Observer | None = None) -> dict[st
         rows: float32 tensor, (batch, *input_shape).
         observe: called with the name and value of every tensor as it is made, the input first; what
             it returns takes the tensor's place. Quantization looks at and rounds values so.
+        reweigh: called with every node; gives the operator to compute in its place, whose weights
+            may be tensors, or None for its own.
 
     Returns:
         Tensors by output name, (batch, ...).
@@ -52,7 +58,8 @@ def compute(graph: Graph, rows: Any, observe: Observer | None = None) -> dict[st
     watch = observe or (lambda name, value: value)
     tensors = {graph.input: watch(graph.input, rows)}
     for node in graph.nodes:
-        value = _compute(node.op, *(tensors[name] for name in node.inputs))
+        op = (reweigh(node) if reweigh else None) or node.op
+        value = _compute(op, *(tensors[name] for name in node.inputs))
         tensors[node.output] = watch(node.output, value)
     return {name: tensors[tensor] for name, tensor in graph.outputs.items()}
 

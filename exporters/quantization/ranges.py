@@ -9,25 +9,20 @@ calibration rows come closer to the float model's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from exporters.graph import Concat, Graph, Pad, Reshape, Slice, Transpose
+from exporters.quantization.output_error import Objective
 from exporters.quantization.plan import QuantizationPlan, Range
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
 
 __all__ = [
-    "Objective",
     "SharedRanges",
-    "bernoulli_error",
     "search_ranges",
-    "squared_error",
+    "search_rows",
 ]
-
-Objective = Callable[[Mapping[str, FloatArray]], float]
 
 _MOVES = (Concat, Pad, Reshape, Slice, Transpose)
 # An end is moved by these numbers of steps, each a tenth of itself, as long as that helps.
@@ -83,51 +78,6 @@ class SharedRanges:
     def ranges(self, groups: Mapping[str, Range]) -> dict[str, Range]:
         """Give every tensor the range of its group."""
         return {name: groups[group] for name, group in self.owner.items() if group in groups}
-
-
-def squared_error(
-    reference: Mapping[str, FloatArray], weights: Mapping[str, float] | None = None
-) -> Objective:
-    """Give the mean squared error against a reference, summed over the outputs.
-
-    Args:
-        reference: the float model's outputs.
-        weights: factor per output; 1 where not named.
-    """
-    factor = weights or {}
-
-    def error(outputs: Mapping[str, FloatArray]) -> float:
-        return float(
-            sum(
-                factor.get(name, 1.0) * np.mean((outputs[name] - wanted) ** 2, dtype=np.float64)
-                for name, wanted in reference.items()
-            )
-        )
-
-    return error
-
-
-def bernoulli_error(reference: FloatArray, name: str, nats: float) -> Objective:
-    """Give the squared error of probabilities, plus their share of what the ELBO loses.
-
-    A range that is cut too far leaves probabilities a little off everywhere, which squares make
-    nothing of and a sum of logarithms over all pixels does. With p the float model's and q the
-    quantized one's, that loss is the mean over pixels of KL(Bernoulli(p) to Bernoulli(q)).
-
-    Args:
-        reference: the float model's probabilities.
-        name: of the output.
-        nats: squared error that a nat per pixel counts for.
-    """
-    tiny = 1e-7
-    p = np.clip(reference.astype(np.float64), tiny, 1 - tiny)
-
-    def error(outputs: Mapping[str, FloatArray]) -> float:
-        q = np.clip(outputs[name].astype(np.float64), tiny, 1 - tiny)
-        divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
-        return float(np.mean((q - p) ** 2) + nats * np.mean(divergence))
-
-    return error
 
 
 def search_ranges(

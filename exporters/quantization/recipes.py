@@ -34,16 +34,11 @@ from exporters.graph import (
     Transpose,
 )
 from exporters.lowering.base import PassResult
+from exporters.quantization.distill import distill
 from exporters.quantization.equalize import Equalize
+from exporters.quantization.output_error import OutputError
 from exporters.quantization.plan import FLOAT_PLAN, QuantizationPlan, Range, WeightMode
-from exporters.quantization.ranges import (
-    Objective,
-    SharedRanges,
-    bernoulli_error,
-    search_ranges,
-    search_rows,
-    squared_error,
-)
+from exporters.quantization.ranges import SharedRanges, search_ranges, search_rows
 from exporters.quantization.rounding import round_weights
 from exporters.quantization.simulate import Simulation, observe_ranges, run_graph
 from vae_edge.errors import ExportError
@@ -60,7 +55,9 @@ _WORTH_HALVING = 1024
 _BOUND_BY_MEMORY = 65536
 # Where squares and nats are weighed so, the shipped decoder keeps its PSNR within 0.3 dB and its
 # ELBO within a few hundredths of a nat, which squares alone let slip by 0.16.
-_SQUARES_PER_NAT = 0.3
+_SQUARES_PER_NAT = 1.0
+# Ranges that more rows give are wider by outliers and not better: only distillation reads them all.
+_RANGE_ROWS = 512
 # What these two give has one range by definition, and one scale in every runtime.
 _FIXED_RANGES = {
     Activation.SIGMOID: Range(low=0.0, high=255 / 256),
@@ -77,21 +74,28 @@ class Recipe:
         search: narrow ranges as long as the outputs come closer to the float model's.
         round_weights: choose integer weights on the calibration rows.
         correct_bias: move the outputs' biases by the mean error on the calibration rows.
+        distill: tune integer weights and biases together for the outputs' error.
     """
 
     equalize: float
     search: bool
     round_weights: bool
     correct_bias: bool
+    distill: bool
 
 
 # An encoder's outputs are linear in its last activations: wide ones are real, so that narrowing
 # ranges or mixing channels' scales costs more than it gains, and rounding by least squares halves
 # the error. A decoder ends in a sigmoid: most of its large activations are behind pixels that are
-# saturated.
+# saturated. And rows of z are to be had in any number, so that a decoder's weights can be tuned on
+# them without learning them by heart.
 _RECIPES: Mapping[Component, Recipe] = {
-    Component.ENCODER: Recipe(equalize=0.0, search=False, round_weights=True, correct_bias=True),
-    Component.DECODER: Recipe(equalize=0.5, search=True, round_weights=False, correct_bias=False),
+    Component.ENCODER: Recipe(
+        equalize=0.0, search=False, round_weights=True, correct_bias=True, distill=False
+    ),
+    Component.DECODER: Recipe(
+        equalize=0.5, search=True, round_weights=False, correct_bias=False, distill=True
+    ),
 }
 
 
@@ -104,7 +108,7 @@ def equalized(graph: Graph, recipe: Recipe, rows: FloatArray) -> PassResult | No
     """Equalize channels before lowering, where the recipe says so."""
     if not recipe.equalize:
         return None
-    reach = {name: high for name, (_, high) in observe_ranges(graph, rows).items()}
+    reach = {name: high for name, (_, high) in observe_ranges(graph, rows[:_RANGE_ROWS]).items()}
     return Equalize(reach=reach, power=recipe.equalize)(graph)
 
 
@@ -310,29 +314,31 @@ def _all_integer(graph: Graph, format: Format) -> QuantizationPlan:
 def _chosen(
     graph: Graph, plan: QuantizationPlan, recipe: Recipe, rows: FloatArray, seed: int
 ) -> tuple[Graph, QuantizationPlan]:
-    shared = SharedRanges.of(graph, observe_ranges(graph, rows))
+    few = rows[:_RANGE_ROWS]
+    shared = SharedRanges.of(graph, observe_ranges(graph, few))
     fixed = {
         shared.owner[node.output]: _FIXED_RANGES[node.op.activation]
         for node in graph.nodes
         if isinstance(node.op, Activate) and node.op.activation in _FIXED_RANGES
     }
     shared = replace(shared, observed={**shared.observed, **fixed})
-    reference = run_graph(graph, search_rows(rows))
     ranges = shared.ranges(shared.observed)
+    measure = _measure(graph)
     if recipe.search:
-        ranges = search_ranges(
-            graph, plan, shared, rows, _objective(graph, reference), fixed=frozenset(fixed)
-        )
+        error = measure.against(run_graph(graph, search_rows(few)))
+        ranges = search_ranges(graph, plan, shared, few, error, fixed=frozenset(fixed))
     plan = replace(plan, ranges=ranges)
     if recipe.round_weights:
         inner = [node for node in _weighted(graph) if node.output in plan.integer]
-        plan = round_weights(graph, plan, rows, inner, seed)
+        plan = round_weights(graph, plan, few, inner, seed)
+    if recipe.distill:
+        graph, plan = distill(graph, plan, rows, measure, seed=seed)
     if recipe.correct_bias and not plan.integer_io:
-        graph = _with_corrected_bias(graph, plan, rows)
+        graph = _with_corrected_bias(graph, plan, few)
     return graph, plan
 
 
-def _objective(graph: Graph, reference: Mapping[str, FloatArray]) -> Objective:
+def _measure(graph: Graph) -> OutputError:
     """Squared error; of an image of probabilities also what the ELBO loses."""
     (name, tensor), *others = graph.outputs.items()
     node = graph.maker(tensor)
@@ -343,9 +349,8 @@ def _objective(graph: Graph, reference: Mapping[str, FloatArray]) -> Objective:
         and isinstance(node.op, Activate)
         and node.op.activation is Activation.SIGMOID
     )
-    if others or not is_sigmoid:
-        return squared_error(reference)
-    return bernoulli_error(reference[name], name, _SQUARES_PER_NAT)
+    probabilities = name if is_sigmoid and not others else None
+    return OutputError(probabilities=probabilities, squares_per_nat=_SQUARES_PER_NAT)
 
 
 def _with_corrected_bias(graph: Graph, plan: QuantizationPlan, rows: FloatArray) -> Graph:

@@ -88,7 +88,12 @@ def _stores_int8(node: Node, plan: QuantizationPlan) -> bool:
 
 
 class Simulation:
-    """A quantized graph that can be run with one set of ranges after another."""
+    """A quantized graph that can be run with one set of ranges after another.
+
+    Attributes:
+        graph: with its weights as they are stored.
+        rounded: the tensors that are integers.
+    """
 
     def __init__(self, graph: Graph, plan: QuantizationPlan, *, also: Graph | None = None) -> None:
         """Compile it.
@@ -102,8 +107,8 @@ class Simulation:
                 integers.
         """
         self._tf: Any = importlib.import_module("tensorflow")
-        self._graph = with_stored_weights(graph, plan)
-        self._rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
+        self.graph = with_stored_weights(graph, plan)
+        self.rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
         self._function: Any = self._tf.function(self._compute, reduce_retracing=True)
 
     def run(self, rows: FloatArray, ranges: Mapping[str, Range]) -> dict[str, FloatArray]:
@@ -115,7 +120,7 @@ class Simulation:
         """
         tf = self._tf
         steps = np.array(
-            [(ranges[name].scale, ranges[name].zero_point) for name in self._rounded], np.float32
+            [(ranges[name].scale, ranges[name].zero_point) for name in self.rounded], np.float32
         ).reshape(-1, 2)
         parts = [
             self._function(tf.constant(rows[start : start + _BATCH]), tf.constant(steps))
@@ -123,12 +128,12 @@ class Simulation:
         ]
         return {
             name: np.concatenate([part[name].numpy() for part in parts])
-            for name in self._graph.outputs
+            for name in self.graph.outputs
         }
 
     def _compute(self, rows: Any, steps: Any) -> dict[str, Any]:
         tf = self._tf
-        index = {name: i for i, name in enumerate(self._rounded)}
+        index = {name: i for i, name in enumerate(self.rounded)}
 
         def round_(name: str, value: Any) -> Any:
             if name not in index:
@@ -137,7 +142,7 @@ class Simulation:
             stored = tf.clip_by_value(tf.round(value / scale) + zero_point, 0.0, 255.0)
             return (stored - zero_point) * scale
 
-        return compute(self._graph, rows, round_)
+        return compute(self.graph, rows, round_)
 
 
 def _integer_tensors(graph: Graph, plan: QuantizationPlan) -> set[str]:

@@ -100,9 +100,9 @@ def test_latents_are_half_posterior_half_prior(tiny_vae, tiny_representative):
     from dataclasses import replace
 
     z = calibration_latents(replace(tiny_vae, encoder=encoder), tiny_representative)
-    assert z.shape == (64, 3)
+    assert z.shape == (8 * 64, 3)
     assert z.dtype == np.float32
-    assert int((z[:, 0] > 25).sum()) == 32
+    assert int((z[:, 0] > 25).sum()) == 8 * 64 // 2
 
 
 def test_golden_vectors_are_the_keras_models_outputs(tiny_vae, tiny_representative):
