@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporters.base import ExportRequest
 from exporters.graph import Graph
 from exporters.keras_graph import read_graph
 from exporters.lowering.base import LoweringPass, PassResult, run_passes
-from exporters.profiles import PREPARE, profile_for
+from exporters.profiles import PREPARE, Profile, profile_for
 from exporters.quantization.plan import QuantizationPlan
 from exporters.quantization.recipes import equalized, plan_for, recipe_for
 from vae_edge.manifest import AppliedPass, LoweringRecord, RefusedPass
@@ -25,10 +25,12 @@ class Lowered:
 
     Attributes:
         graph: computes what the Keras model computes.
+        profile: that it went through.
         record: how it came about.
     """
 
     graph: Graph
+    profile: Profile
     record: LoweringRecord
 
 
@@ -58,14 +60,14 @@ def lower(request: ExportRequest, format: Format, *, by_converter: bool = False)
     passes = profile.passes if not by_converter else ()
     graph, rest = run_passes(prepared, passes)
     record = _record(request.target, [*results, *rest], f"{profile.name}: {profile.why}")
-    return Lowered(graph=graph, record=record)
+    return Lowered(graph=graph, profile=profile, record=record)
 
 
 def plan_lowered(
     lowered: Lowered, request: ExportRequest, format: Format
 ) -> tuple[Graph, QuantizationPlan]:
     """Plan the quantization of a lowered component."""
-    return plan_for(
+    graph, plan = plan_for(
         lowered.graph,
         format=format,
         precision=request.precision,
@@ -74,6 +76,7 @@ def plan_lowered(
         integer_io=request.integer_io,
         seed=request.seed,
     )
+    return graph, replace(plan, signed=lowered.profile.signed)
 
 
 def not_lowered(note: str) -> LoweringRecord:

@@ -124,7 +124,9 @@ class _Writer:
         io[graph.input] = graph.input
         for node in graph.nodes:
             self._write(node.op, node)
-        kind = self._onnx.TensorProto.UINT8 if self._plan.integer_io else 1
+        proto_types = self._onnx.TensorProto
+        integer = proto_types.INT8 if self._plan.signed else proto_types.UINT8
+        kind = integer if self._plan.integer_io else proto_types.FLOAT
         for name, tensor in graph.outputs.items():
             read = self._as_integer if self._plan.integer_io else self._as_real
             self._leave(name, read(tensor))
@@ -155,7 +157,7 @@ class _Writer:
             range_ = self._plan.ranges[tensor]
             entry = model.metadata_props.add()
             entry.key = f"vae_edge.quantization.{name}"
-            entry.value = f"{range_.scale!r} {range_.zero_point}"
+            entry.value = f"{range_.scale!r} {self._zero_of(range_)}"
 
     def _leave(self, name: str, tensor: str) -> None:
         """Give a tensor the name of an output."""
@@ -196,10 +198,16 @@ class _Writer:
         )
         return output
 
+    def _zero_of(self, range_: Range) -> npt.NDArray[Any]:
+        """Give the zero point as the plan stores 8-bit values."""
+        if self._plan.signed:
+            return np.asarray(range_.zero_point - 128, np.int8)
+        return np.asarray(range_.zero_point, np.uint8)
+
     def _scale(self, range_: Range) -> list[str]:
         return [
             self._constant("scale", np.asarray(range_.scale, np.float32)),
-            self._constant("zero_point", np.asarray(range_.zero_point, np.uint8)),
+            self._constant("zero_point", self._zero_of(range_)),
         ]
 
     def _as_real(self, tensor: str) -> str:
@@ -394,7 +402,7 @@ class _Writer:
             [
                 self._as_integer(node.inputs[0]),
                 self._constant(f"{node.output}/kernel", weights.stored),
-                self._constant("zero_point", np.asarray(range_.zero_point, np.uint8)),
+                self._constant("zero_point", self._zero_of(range_)),
             ],
         )
         real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
@@ -534,8 +542,8 @@ class _Writer:
         ends = [pair[end] for end in (0, 1) for pair in ((0, 0), *op.pads)]
         inputs = [*self._inputs(node), self._integers("pads", ends)]
         if node.output in self._plan.integer:
-            zero = self._plan.ranges[node.output].zero_point
-            inputs.append(self._constant("zero", np.asarray(zero, np.uint8)))
+            zero = self._zero_of(self._plan.ranges[node.output])
+            inputs.append(self._constant("zero", zero))
         self._make(node, "Pad", inputs)
 
     @_write.register

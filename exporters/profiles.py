@@ -7,7 +7,7 @@ what the forms that were not chosen took.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporters.lowering.base import LoweringPass
 from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
@@ -43,11 +43,13 @@ class Profile:
         name: what the manifest calls it.
         passes: in order.
         why: what was measured, in a sentence.
+        signed: ONNX integers are int8 instead of uint8.
     """
 
     name: str
     passes: tuple[LoweringPass, ...]
     why: str
+    signed: bool = False
 
 
 _TFLITE_FLOAT = Profile(
@@ -142,6 +144,13 @@ _ONNX_INT8 = Profile(
     why="without dot-product instructions the third more products of the other form make it slower "
     "than float32",
 )
+_ONNX_INT8_ARM64 = replace(
+    _ONNX_INT8,
+    name="onnx int8, arm64",
+    why="signed values take a twentieth fewer instructions on arm64, and on x86 several times as "
+    "long",
+    signed=True,
+)
 
 
 def profile_for(
@@ -155,5 +164,5 @@ def profile_for(
             return _TFLITE_MICRO if integer_io else _TFLITE_INT8
         return _TFLITE_FLOAT
     if precision is Precision.INT8:
-        return _ONNX_INT8_X86 if target is Target.X86 else _ONNX_INT8
+        return {Target.X86: _ONNX_INT8_X86, Target.ARM64: _ONNX_INT8_ARM64}.get(target, _ONNX_INT8)
     return _ONNX_FLOAT_X86 if target is Target.X86 else _ONNX_FLOAT

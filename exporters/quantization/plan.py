@@ -108,6 +108,8 @@ class QuantizationPlan:
         per_tensor: nodes whose int8 weights have one scale for all channels.
         stored: int8 weights that were chosen otherwise than each by itself.
         integer_io: the graph's own inputs and outputs are integers too.
+        signed: 8-bit values are stored from -128 to 127 instead of 0 to 255; ONNX only, for TFLite
+            always stores them so.
     """
 
     integer: frozenset[str] = frozenset()
@@ -118,6 +120,7 @@ class QuantizationPlan:
     per_tensor: frozenset[str] = frozenset()
     stored: Mapping[str, QuantizedWeights] = field(default_factory=dict)
     integer_io: bool = False
+    signed: bool = False
 
     def weight_mode(self, output: str) -> WeightMode:
         """Give how the node that makes `output` stores its weights, if it computes in float."""

@@ -52,11 +52,12 @@ def describe(
         names = ", ".join(dict.fromkeys(node.name for node in floats))
         notes.append(f"in float32: {names}")
     integer = precision is Precision.INT8
+    signed = format is Format.TFLITE or plan.signed
     return QuantizationRecord(
         weights="int8",
         weight_granularity="per-channel",
         weights_symmetric=True,
-        activations=("int8" if format is Format.TFLITE else "uint8") if integer else "float32",
+        activations=("int8" if signed else "uint8") if integer else "float32",
         activations_symmetric=False if integer else None,
         note="; ".join(notes),
     )

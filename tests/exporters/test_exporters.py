@@ -7,7 +7,7 @@ import pytest
 
 from vae_edge.errors import ExportError
 from vae_edge.runners.registry import open_artifact_bytes
-from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision
+from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision, Target
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -180,6 +180,25 @@ def test_onnx_int8_computes_inner_layers_with_integer_operators(exported):
     assert "ConvTranspose" not in decoder
 
 
+@pytest.mark.parametrize(("target", "kind"), [("any", 2), ("x86", 2), ("arm64", 3)])
+def test_onnx_integers_are_signed_for_arm64_alone(tiny_vae, tiny_representative, target, kind):
+    """uint8 is 2 and int8 is 3 in ONNX's own numbering."""
+    from dataclasses import replace
+
+    import onnx
+
+    from exporters.registry import EXPORTERS
+
+    request = request_for(tiny_vae, tiny_representative, Component.ENCODER, Precision.INT8)
+    artifact = EXPORTERS[Format.ONNX].export(replace(request, target=Target(target)))
+
+    model = onnx.load_model_from_string(artifact.content)
+    types = {w.name: w.data_type for w in model.graph.initializer}
+    read = {types[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    assert read == {kind}
+    assert artifact.quantization.activations == {2: "uint8", 3: "int8"}[kind]
+
+
 def test_int8_leaves_boundary_layers_in_float(exported):
     from exporters.tflite_model import TFLiteModel
 
@@ -249,7 +268,6 @@ def test_the_target_chooses_the_form_and_the_manifest_says_so():
     from exporters.base import ExportRequest
     from exporters.registry import EXPORTERS
     from vae_edge.keras_vae import load_keras_vae, shipped_model_path
-    from vae_edge.terms import Target
 
     vae = load_keras_vae(shipped_model_path())
     rows = np.random.default_rng(0).standard_normal((8, vae.latent_dim), np.float32)

@@ -402,8 +402,8 @@ def gentle(kernel: np.ndarray, *, per_channel: bool = True) -> QuantizedWeights:
     return QuantizedWeights(stored=np.rint(kernel / scales).astype(np.int8), scales=scales)
 
 
-@pytest.fixture(scope="session")
-def assert_integers():
+@pytest.fixture(scope="session", params=[False, True], ids=["uint8", "int8"])
+def assert_integers(request):
     """Write a graph with some nodes in integers, and compare with the simulation of its plan."""
     from exporters.quantization.ranges import SharedRanges
     from exporters.quantization.simulate import Simulation, observe_ranges
@@ -421,6 +421,7 @@ def assert_integers():
                     n.output: gentle(n.op.kernel, per_channel=n.output not in one_scale)
                     for n in weighted
                 },
+                "signed": request.param,
                 **settings,
             }
         )
@@ -557,7 +558,8 @@ def test_floats_and_integers_meet_in_one_graph(chain, assert_integers):
     ]
 
 
-def test_integer_boundaries_state_their_scales(chain):
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_integer_boundaries_state_their_scales(chain, dtype):
     import onnxruntime
 
     from exporters.quantization.ranges import SharedRanges
@@ -571,20 +573,23 @@ def test_integer_boundaries_state_their_scales(chain):
         ranges=ranges,
         stored={"a": gentle(graph.nodes[0].op.kernel)},
         integer_io=True,
+        signed=dtype is np.int8,
     )
+    lowest = np.iinfo(dtype).min
     model = write_onnx(graph, plan, 1)
     assert operators(model) == ["QLinearConv"]
     noted = {entry.key: entry.value.split() for entry in model.metadata_props}
     for name, tensor in (("x", "x"), ("y", "a")):
         scale, zero_point = noted[f"vae_edge.quantization.{name}"]
-        assert (float(scale), int(zero_point)) == (ranges[tensor].scale, ranges[tensor].zero_point)
+        assert float(scale) == ranges[tensor].scale
+        assert int(zero_point) == ranges[tensor].zero_point + lowest
     session = onnxruntime.InferenceSession(model.SerializeToString())
     source, target = ranges["x"], ranges["a"]
     stored = np.clip(np.rint(rows / np.float32(source.scale)) + source.zero_point, 0, 255)
-    (found,) = session.run(None, {"x": stored.astype(np.uint8)})
-    assert found.dtype == np.uint8
+    (found,) = session.run(None, {"x": (stored + lowest).astype(dtype)})
+    assert found.dtype == dtype
     wanted = Simulation(graph, plan).run(rows, ranges)["y"]
-    real = (found.astype(np.float64) - target.zero_point) * target.scale
+    real = (found.astype(np.float64) - lowest - target.zero_point) * target.scale
     assert np.abs(real - wanted).max() <= target.scale * (1 + 1e-4)
     # A rectified output begins at the lowest step.
     assert target.zero_point == 0
