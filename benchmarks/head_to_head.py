@@ -34,11 +34,13 @@ from vae_edge.errors import ExportError, UsageError, VaeEdgeError
 from vae_edge.files import replaced_file
 from vae_edge.keras_vae import load_keras_vae, open_keras_runner, shipped_model_path
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import Component, Target
+from vae_edge.terms import Component, Precision, Target
 
 __all__ = ["compare", "main"]
 
 _NAME = "head-to-head"
+# Dynamic too, which is exported only when asked for, because the stock one is in the run.
+_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8)
 
 
 def compare(arguments: argparse.Namespace, tools: Sequence[StockTool] = STOCK) -> HeadToHead:
@@ -106,7 +108,7 @@ def _limit_tensorflow(threads: int) -> None:
 def _export(model: Path, arguments: argparse.Namespace) -> Path:
     """Export a bundle as a user would, in a process of its own."""
     bundle: Path = arguments.out / "bundle"
-    options = [f"--precision={precision}" for precision in arguments.precision]
+    options = [f"--precision={precision}" for precision in arguments.precision or _PRECISIONS]
     if arguments.data_dir is not None:
         options.append(f"--data-dir={arguments.data_dir}")
     options.append(f"--target={arguments.target or _target()}")

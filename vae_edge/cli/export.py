@@ -39,19 +39,25 @@ if TYPE_CHECKING:
 
 __all__ = ["default_precisions", "export", "need_host", "run_export"]
 
-# What a deployer has a use for. Dynamic ONNX is no faster than float32 and no smaller than int8, so
-# it is made only when asked for.
-DEFAULT_PRECISIONS: Mapping[Format, tuple[Precision, ...]] = {
-    Format.TFLITE: (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8),
-    Format.ONNX: (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8),
-}
+# What a deployer has a use for on any device. int8 is faster, smaller and closer to the model than
+# dynamic, which on a Cortex-A72 takes longer than float32 (docs/performance.md): it is made when
+# asked for, or where this device decides.
+DEFAULT_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
+_ALSO_IN_THE_RUNNING: Mapping[Format, tuple[Precision, ...]] = {Format.TFLITE: (Precision.DYNAMIC,)}
 
 
 def default_precisions(
-    formats: tuple[Format, ...], asked: tuple[Precision, ...]
+    formats: tuple[Format, ...], asked: tuple[Precision, ...] | None
 ) -> dict[Format, tuple[Precision, ...]]:
-    """Give the precisions to make per format: those asked for, else the defaults."""
-    return {format: asked or DEFAULT_PRECISIONS[format] for format in formats}
+    """Give the precisions to make per format.
+
+    Args:
+        formats: to export.
+        asked: those asked for; none for the defaults; None for all that one may be chosen from.
+    """
+    if asked is None:
+        return {each: DEFAULT_PRECISIONS + _ALSO_IN_THE_RUNNING.get(each, ()) for each in formats}
+    return dict.fromkeys(formats, asked or DEFAULT_PRECISIONS)
 
 
 def export(
@@ -72,8 +78,8 @@ def export(
         typer.Option(
             "--precision",
             metavar="PRECISION",
-            help="float32, float16, dynamic or int8; repeat for several. Default: all, but for "
-            f"onnx no dynamic. {AUTO_PRECISION}: make those, measure them here, and publish the "
+            help="float32, float16, dynamic or int8; repeat for several. Default: all but "
+            f"dynamic. {AUTO_PRECISION}: make them, measure them here, and publish the "
             "fastest of each component and format within the budget below, the smaller file on a "
             "tie.",
             show_default=False,
@@ -160,7 +166,7 @@ def export(
         check_integer_io(precisions, lowering)
     plan_options = {
         "formats": formats,
-        "precisions": default_precisions(formats, precisions or ()),
+        "precisions": default_precisions(formats, precisions),
         "components": tuple(dict.fromkeys(component or Component)),
         "batch": parse_batch(batch),
         "target": target,
