@@ -42,6 +42,8 @@ _FLOAT_COMPUTE = frozenset(
         "Tanh",
     }
 )
+# Those of them that ONNX Runtime has an integer kernel for, between the two.
+_FUSED_BETWEEN = frozenset({"Add", "Conv", "Gemm", "LeakyRelu", "MatMul", "Mul", "Sigmoid"})
 
 
 class OnnxExporter:
@@ -113,7 +115,28 @@ def _artifact(
             f"IR version {model.ir_version}",
         ),
         operators=dict(sorted(counts.items())),
-        float_operators={
-            name: count for name, count in sorted(counts.items()) if name in _FLOAT_COMPUTE
-        },
+        float_operators=dict(sorted(_in_float(model.graph).items())),
     )
+
+
+def _in_float(graph: Any) -> Counter[str]:
+    """Count what computes in float.
+
+    A quantizer writes an integer operator as a float one between DequantizeLinear and
+    QuantizeLinear, and the runtime makes one of the three where it has such a kernel.
+    """
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type not in _FLOAT_COMPUTE:
+            continue
+        around = {made_by.get(name) for name in node.input if name}
+        after = {reader for output in node.output for reader in readers.get(output, ("output",))}
+        between = around == {"DequantizeLinear"} and after == {"QuantizeLinear"}
+        if not (between and node.op_type in _FUSED_BETWEEN):
+            counts[node.op_type] += 1
+    return counts

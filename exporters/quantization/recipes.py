@@ -23,6 +23,7 @@ from exporters.graph import (
     BinaryKind,
     Concat,
     Conv,
+    ConvTranspose,
     Dense,
     Graph,
     Layout,
@@ -143,7 +144,7 @@ def plan_for(
         return graph, FLOAT_PLAN
     if precision is Precision.FLOAT16:
         return graph, QuantizationPlan(
-            weights={node.output: WeightMode.FLOAT16 for node in _weighted(graph)}
+            weights={node.output: WeightMode.FLOAT16 for node in _stored(graph)}
         )
     if precision is Precision.DYNAMIC:
         return graph, _dynamic(graph, format)
@@ -155,6 +156,11 @@ def _weighted(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if isinstance(node.op, (Conv, Dense))]
 
 
+def _stored(graph: Graph) -> list[Node]:
+    """Nodes whose weights can be stored narrow; a transposed convolution has no integer kernel."""
+    return [node for node in graph.nodes if isinstance(node.op, (Conv, ConvTranspose, Dense))]
+
+
 def _dynamic(graph: Graph, format: Format) -> QuantizationPlan:
     """int8 weights, float activations.
 
@@ -162,7 +168,7 @@ def _dynamic(graph: Graph, format: Format) -> QuantizationPlan:
     load: quantizing values as they come gains little over that on x86, and loses on arm64 without
     dot-product instructions; except where reading the weights takes longer than multiplying.
     """
-    modes = {node.output: _dynamic_mode(graph, node, format) for node in _weighted(graph)}
+    modes = {node.output: _dynamic_mode(graph, node, format) for node in _stored(graph)}
     dense = {node.output for node in graph.nodes if isinstance(node.op, Dense)}
     large = {
         node.output

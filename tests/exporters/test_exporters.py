@@ -260,6 +260,34 @@ def test_without_lowering_the_standard_converter_is_published(
         assert not artifact.lowering.applied
         with open_artifact_bytes(artifact.content, format, name="a") as runner:
             assert [spec.name for spec in runner.outputs] == ["reconstruction"]
+    if format is Format.ONNX:
+        # What stands between DequantizeLinear and QuantizeLinear is one integer operator when it
+        # runs; no runtime has such a transposed convolution.
+        assert artifact.float_operators == {"ConvTranspose": 3}
+
+
+@pytest.mark.parametrize(
+    ("precision", "narrow"), [(Precision.FLOAT16, "FLOAT16"), (Precision.DYNAMIC, "INT8")]
+)
+def test_a_transposed_convolution_that_stays_one_is_stored_narrow(
+    tiny_vae, tiny_representative, precision, narrow
+):
+    """Where ONNX keeps it, because it is too small to gain from another form."""
+    import onnx
+
+    from exporters.registry import EXPORTERS
+
+    request = request_for(tiny_vae, tiny_representative, Component.DECODER, precision)
+    model = onnx.load_model_from_string(EXPORTERS[Format.ONNX].export(request).content)
+
+    kept = {n.input[1] for n in model.graph.node if n.op_type == "ConvTranspose"}
+    assert kept
+    widened = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type in ("Cast", "Mul")}
+    types = {w.name: onnx.TensorProto.DataType.Name(w.data_type) for w in model.graph.initializer}
+    for name in kept:
+        while name in widened:
+            name = widened[name]
+        assert types[name] == narrow
 
 
 def test_the_target_chooses_the_form_and_the_manifest_says_so():
