@@ -7,7 +7,8 @@ gradients pass through the rounding as if it were not there, weights move on the
 scales, which stay, as do the ranges.
 
 Held-out rows decide which state is kept; the state before is among them, so that this can only
-gain. Weights of zero stay zero: they are a form's, such as the taps that a phase does not have.
+gain. Weights of zero stay zero, and so do biases that are zero throughout: they are a form's, such
+as the taps that a phase does not have and maps that are yet to be summed.
 
 Source: Y. Bengio et al., 2013 (arXiv:1308.3432), for the gradient; A. Polino et al., "Model
 compression via distillation and quantization", 2018 (arXiv:1802.05668), for the teacher; I. Hubara
@@ -43,8 +44,8 @@ _LOOKS = 8
 # Of an int8 step of a weight, and of an 8-bit step of the layer's output for a bias, per update.
 _WEIGHT_RATE = 0.1
 _BIAS_RATE = 0.05
-# Rows that are only looked at.
-_HELD_OUT = 0.0625
+# Rows that are only looked at, and at most a quarter of all.
+_HELD_OUT = 256
 # Fewer rows than this are learned by heart.
 _LEAST_ROWS = 256
 
@@ -82,7 +83,7 @@ def distill(
     steps = min(_STEPS, int(_BUDGET / max(1, _products(graph))))
     if not layers or len(rows) < _LEAST_ROWS or steps < _LEAST_STEPS:
         return graph, plan
-    kept = int(len(rows) * _HELD_OUT)
+    kept = min(_HELD_OUT, len(rows) // 4)
     train, looked_at = rows[:-kept], rows[-kept:]
     wanted = run_graph(graph, train)
     objective = measure.against(run_graph(graph, looked_at))
@@ -152,6 +153,7 @@ def _training_step(
     weights = [pair[0] for pair in units.values()]
     biases = [pair[1] for pair in units.values()]
     kept = [tf.constant((layer.weights.stored != 0).astype(np.float32)) for layer in layers]
+    kept += [float(np.any(layer.node.op.bias)) for layer in layers]  # type: ignore[attr-defined]
     adam = [
         [tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))] for v in (*weights, *biases)
     ]
@@ -180,9 +182,8 @@ def _training_step(
         gradients = tape.gradient(value, [*weights, *biases])
         count.assign_add(1.0)
         rates = [_WEIGHT_RATE] * len(weights) + [_BIAS_RATE] * len(biases)
-        masks = [*kept, *([1.0] * len(biases))]
         for variable, gradient, (mean, square), own, mask in zip(
-            (*weights, *biases), gradients, adam, rates, masks, strict=True
+            (*weights, *biases), gradients, adam, rates, kept, strict=True
         ):
             mean.assign(0.9 * mean + 0.1 * gradient)
             square.assign(0.999 * square + 0.001 * gradient**2)

@@ -42,8 +42,8 @@ def rank(package: str, version: str) -> tuple[int, tuple[int, ...]]:
 
 def lowest_in_pyproject(package: str) -> str:
     """Give the version that a device may install at least, e.g. `1.19`."""
-    (bound,) = re.findall(rf'"{package}(?:>=|==)([\d.]+)', PYPROJECT.read_text())
-    return str(bound)
+    bounds = re.findall(rf'"{package}(?:>=|==)([\d.]+)', PYPROJECT.read_text())
+    return min(bounds, key=lambda text: [int(n) for n in text.split(".")])
 
 
 def stated(bundle: Bundle) -> set[tuple[str, str]]:
