@@ -1,65 +1,79 @@
 """The spread that parity limits rest on: `python -m benchmarks.parity_spread BUNDLE...`.
 
-Reads the parity figures that exports wrote into their manifests, and gives for each precision,
-output and metric the worst over all bundles and formats beside the limit.
+Checks every bundle, encoder and decoder alone and in a row, and gives for each precision, output
+and metric the worst over all bundles and formats beside the limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vae_edge.bundle import Bundle
+from vae_edge.comparison import ALL_METRICS, METRICS_OF
 from vae_edge.errors import VaeEdgeError
-from vae_edge.metrics import METRICS
-from vae_edge.terms import Precision
-from vae_edge.tolerances import OUTPUTS, limits_for
+from vae_edge.manifest import MetricRecord
+from vae_edge.parity import ParityReport, check_parity, golden_reference
+from vae_edge.terms import EXACTNESS, Precision
 
 __all__ = ["main", "worst_figures"]
 
 Key = tuple[Precision, str, str]
 
 
-def worst_figures(bundles: Iterable[Bundle]) -> dict[Key, float]:
-    """Give the worst value by precision, output and metric; infinite ones are never the worst."""
-    worst: dict[Key, float] = {}
-    for bundle in bundles:
-        for record in bundle.manifest.artifacts:
-            for metric in record.parity.metrics if record.parity else ():
-                if metric.value is None:
-                    continue
-                key = (record.precision, metric.output, metric.metric)
-                pick = min if METRICS[metric.metric].higher_is_better else max
-                worst[key] = pick(worst.get(key, metric.value), metric.value)
+def worst_figures(reports: Iterable[ParityReport]) -> dict[Key, MetricRecord]:
+    """Give the worst record by precision, output and metric; infinite values are never worst."""
+    worst: dict[Key, MetricRecord] = {}
+    for report in reports:
+        for subject in report.subjects:
+            precisions = (subject.precision, subject.encoder_precision or subject.precision)
+            precision = max(precisions, key=EXACTNESS.index)
+            for record in subject.metrics:
+                key = (precision, record.output, record.metric)
+                if record.value is not None and (
+                    key not in worst or _badness(record) > _badness(worst[key])
+                ):
+                    worst[key] = record
     return worst
+
+
+def _badness(record: MetricRecord) -> float:
+    value = 0.0 if record.value is None else record.value
+    return -value if ALL_METRICS[record.metric].higher_is_better else abs(value)
+
+
+def _lines(worst: dict[Key, MetricRecord]) -> Iterator[str]:
+    yield "| precision | output | metric | worst | limit | times within |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for precision in Precision:
+        for output, metrics in METRICS_OF.items():
+            for metric in metrics:
+                record = worst.get((precision, output, metric))
+                if record is None:
+                    continue
+                cells = (
+                    *(str(precision), output, metric, f"{record.value:.4g}"),
+                    "" if record.limit is None else f"{record.limit:g}",
+                    "" if record.margin is None else f"{record.margin:.2g}",
+                )
+                yield f"| {' | '.join(cells)} |"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run as a program; a Markdown table on stdout."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity_spread")
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
+    reports = []
     try:
-        worst = worst_figures(Bundle.open(path) for path in parser.parse_args(argv).bundles)
+        for path in parser.parse_args(argv).bundles:
+            bundle = Bundle.open(path)
+            reports.append(check_parity(bundle, golden_reference(bundle)))
     except VaeEdgeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    lines = [
-        f"| precision | output | {' | '.join(METRICS)} |",
-        "| --- | --- |" + " --- |" * len(METRICS),
-    ]
-    for precision in Precision:
-        for output in OUTPUTS:
-            limits = limits_for(precision, output)
-            cells = [
-                f"{worst[precision, output, name]:.5g} / {limits[name]:g}"
-                for name in METRICS
-                if (precision, output, name) in worst
-            ]
-            if cells:
-                lines.append(f"| {precision} | {output} | {' | '.join(cells)} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(_lines(worst_figures(reports))) + "\n")
     return 0
 
 

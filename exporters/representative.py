@@ -8,12 +8,14 @@ of the prior. docs/calibration.md has the measurements behind these choices.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from vae_edge.errors import DataError
-from vae_edge.golden import GoldenVectors
+from vae_edge.golden import NO_LABEL, GoldenVectors, make_vectors
 from vae_edge.keras_vae import KerasVAE, open_keras_runner
 from vae_edge.runners.batching import run_batched
 from vae_edge.terms import Component, FloatArray
@@ -42,6 +44,10 @@ class ImageSource(Protocol):
     def test_images(self) -> FloatArray:
         """Held-out images, for golden vectors."""
 
+    @property
+    def test_labels(self) -> npt.NDArray[np.int64] | None:
+        """Their classes, where they are known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Representative:
@@ -52,14 +58,26 @@ class Representative:
         seed: that they were drawn with.
         calibration: float32 (count, height, width, channels) in [0, 1].
         golden: same form; no image stands in both.
+        golden_labels: int16 (count,), classes of the golden images, -1 where not known; None where
+            none is.
+
+    Raises:
+        DataError: no images, or one that stands in both.
     """
 
     source: str
     seed: int
     calibration: FloatArray
     golden: FloatArray
+    golden_labels: npt.NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
+        both = len(self.calibration) - len(_without(self.calibration, self.golden))
+        if both:
+            raise DataError(
+                f"{self.source}: {both} of the images to calibrate on are golden images too, so "
+                "that parity would judge an export on what it was fitted to. Keep them apart."
+            )
         if not len(self.calibration) or not len(self.golden):
             raise DataError(
                 f"{self.source}: holds {len(self.calibration)} images to calibrate on and "
@@ -67,9 +85,13 @@ class Representative:
             )
 
 
-def _pick(rng: np.random.Generator, images: FloatArray, count: int) -> FloatArray:
-    chosen = rng.permutation(len(images))[:count]
-    return np.ascontiguousarray(images[np.sort(chosen)], np.float32)
+def _pick(rng: np.random.Generator, images: FloatArray, count: int) -> npt.NDArray[np.int64]:
+    """Draw indices, in order."""
+    return np.sort(rng.permutation(len(images))[:count])
+
+
+def _rows(images: FloatArray, chosen: npt.NDArray[np.int64]) -> FloatArray:
+    return np.ascontiguousarray(images[chosen], np.float32)
 
 
 def _as_stored(images: FloatArray) -> FloatArray:
@@ -96,9 +118,17 @@ def from_images(data: ImageSource, image_shape: tuple[int, ...], seed: int) -> R
             f"{image_shape}. Choose another --calibration, e.g. samples."
         )
     rng = np.random.default_rng(seed)
-    golden = _as_stored(_pick(rng, data.test_images, GOLDEN_IMAGES))
-    calibration = _without(_pick(rng, data.train_images, CALIBRATION_IMAGES), golden)
-    return Representative(source=data.source, seed=seed, calibration=calibration, golden=golden)
+    held_out = _pick(rng, data.test_images, GOLDEN_IMAGES)
+    golden = _as_stored(_rows(data.test_images, held_out))
+    drawn = _rows(data.train_images, _pick(rng, data.train_images, CALIBRATION_IMAGES))
+    labels = None if data.test_labels is None else data.test_labels[held_out].astype(np.int16)
+    return Representative(
+        source=data.source,
+        seed=seed,
+        calibration=_without(drawn, golden),
+        golden=golden,
+        golden_labels=labels,
+    )
 
 
 def from_samples(vae: KerasVAE, seed: int) -> Representative:
@@ -125,12 +155,18 @@ def mix(first: Representative, second: Representative) -> Representative:
     def halves(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.concatenate([a[: (len(a) + 1) // 2], b[: len(b) // 2]])
 
+    def labels(of: Representative) -> npt.NDArray[np.int16]:
+        unknown = np.full(len(of.golden), NO_LABEL, np.int16)
+        return unknown if of.golden_labels is None else of.golden_labels
+
+    a, b = labels(first), labels(second)
     golden = halves(first.golden, second.golden)
     return Representative(
         source=f"half {first.source}, half {second.source}",
         seed=first.seed,
         calibration=_without(halves(first.calibration, second.calibration), golden),
         golden=golden,
+        golden_labels=np.concatenate([a[: (len(a) + 1) // 2], b[: len(b) // 2]]),
     )
 
 
@@ -156,20 +192,18 @@ def calibration_latents(vae: KerasVAE, representative: Representative) -> FloatA
 
 
 def make_golden(vae: KerasVAE, representative: Representative) -> GoldenVectors:
-    """Run the Keras model on the golden images, on their z_mean, and on samples of the prior."""
+    """Run the Keras model on the golden images, their latents, prior samples and edge cases."""
     with (
         open_keras_runner(vae, Component.ENCODER) as encoder,
         open_keras_runner(vae, Component.DECODER) as decoder,
     ):
-        posterior = run_batched(encoder, representative.golden)
-        rng = np.random.default_rng(representative.seed + _GOLDEN_SEED_OFFSET)
-        prior = rng.standard_normal((GOLDEN_PRIOR_LATENTS, vae.latent_dim), np.float32)
-        z = np.concatenate([posterior["z_mean"], prior])
-        reconstruction = run_batched(decoder, z)["reconstruction"]
-    return GoldenVectors(
-        image_u8=np.rint(representative.golden * 255).astype(np.uint8),
-        z_mean=posterior["z_mean"],
-        z_log_var=posterior["z_log_var"],
-        z=z,
-        reconstruction=reconstruction,
-    )
+        return make_vectors(
+            partial(run_batched, encoder),
+            partial(run_batched, decoder),
+            np.rint(representative.golden * 255).astype(np.uint8),
+            representative.golden_labels,
+            latent_dim=vae.latent_dim,
+            prior=GOLDEN_PRIOR_LATENTS,
+            model_sha256=vae.source_sha256,
+            rng=np.random.default_rng(representative.seed + _GOLDEN_SEED_OFFSET),
+        )

@@ -17,7 +17,7 @@ import pytest
 from vae_edge.bundle import Bundle, sha256_of
 from vae_edge.bundle_writer import BundleWriter
 from vae_edge.errors import ArtifactError
-from vae_edge.golden import GoldenVectors
+from vae_edge.golden import GoldenVectors, make_vectors
 from vae_edge.manifest import (
     SCHEMA_VERSION,
     AppliedPass,
@@ -45,6 +45,7 @@ from vae_edge.terms import (
 )
 
 IMAGE_SHAPE = (4, 4, 1)
+SOURCE_SHA256 = "ab" * 32
 LATENT_DIM = 2
 PIXELS = 16
 
@@ -91,15 +92,15 @@ class TinyVAE:
 
     def golden(self, images: int = 5, prior: int = 3) -> GoldenVectors:
         rng = np.random.default_rng(2)
-        image_u8 = rng.integers(0, 256, (images, *IMAGE_SHAPE)).astype(np.uint8)
-        z_mean, z_log_var = self.encode(image_u8 / np.float32(255))
-        z = np.concatenate([z_mean, rng.standard_normal((prior, LATENT_DIM), dtype=np.float32)])
-        return GoldenVectors(
-            image_u8=image_u8,
-            z_mean=z_mean,
-            z_log_var=z_log_var,
-            z=z,
-            reconstruction=self.decode(z),
+        return make_vectors(
+            lambda rows: dict(zip(("z_mean", "z_log_var"), self.encode(rows), strict=True)),
+            lambda z: {"reconstruction": self.decode(z)},
+            rng.integers(0, 256, (images, *IMAGE_SHAPE)).astype(np.uint8),
+            None,
+            latent_dim=LATENT_DIM,
+            prior=prior,
+            model_sha256=SOURCE_SHA256,
+            rng=rng,
         )
 
     def onnx(
@@ -383,7 +384,7 @@ def manifest_of_files(
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=ModelRecord(
-            name="tiny", source_sha256="ab" * 32, latent_dim=LATENT_DIM, image_shape=IMAGE_SHAPE
+            name="tiny", source_sha256=SOURCE_SHA256, latent_dim=LATENT_DIM, image_shape=IMAGE_SHAPE
         ),
         artifacts=tuple(record_of(file, content, batch) for file, content in contents.items()),
         calibration=CalibrationRecord(source="noise", count=64, seed=3),

@@ -7,8 +7,11 @@ rounded before the Keras model saw them), everything else as float32, so that no
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +19,22 @@ import numpy.typing as npt
 from vae_edge.errors import BundleError
 from vae_edge.terms import FloatArray
 
-__all__ = ["GoldenVectors"]
+__all__ = [
+    "NO_LABEL",
+    "GoldenVectors",
+    "edge_images",
+    "edge_latents",
+    "make_vectors",
+    "sample_posterior",
+]
 
-_ARRAYS = ("image_u8", "z_mean", "z_log_var", "z", "reconstruction")
 # Far above any real file; keeps a forged header from asking for all of a device's memory.
 _MAX_BYTES = 1 << 28
+NO_LABEL = -1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHADES = 255
+
+Run = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,36 +42,67 @@ class GoldenVectors:
     """Inputs and reference outputs.
 
     Attributes:
+        model_sha256: of the Keras file that made them.
         image_u8: uint8, (images, height, width, channels): image * 255.
+        labels: int16, (images,), classes of the images; -1 where they are not known.
         z_mean: float32, (images, latent_dim), the encoder's output for each image.
         z_log_var: float32, (images, latent_dim), natural logarithm of the variance.
-        z: float32, (latents, latent_dim). The first rows are z_mean of every image, in order; the
-            rest are samples of the prior N(0, I).
+        epsilon: float32, (sampled, latent_dim), noise that the first images' posteriors are sampled
+            with; every candidate gets the same.
+        z: float32, (latents, latent_dim). The first rows are z_mean of every image, in order, then
+            come z_mean + exp(z_log_var / 2) * epsilon of the first images; the rest are samples of
+            the prior N(0, I).
         reconstruction: float32, (latents, height, width, channels), the decoder's output for z.
+        edge_image_u8: uint8, as image_u8: inputs that no data set holds, see `edge_images`.
+        edge_z_mean: float32, the encoder's output for each of them.
+        edge_z_log_var: float32, the same.
+        edge_z: float32, (edges, latent_dim): latents that nothing was calibrated on, see
+            `edge_latents`.
+        edge_reconstruction: float32, the decoder's output for them.
     """
 
+    model_sha256: str
     image_u8: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int16]
     z_mean: FloatArray
     z_log_var: FloatArray
+    epsilon: FloatArray
     z: FloatArray
     reconstruction: FloatArray
+    edge_image_u8: npt.NDArray[np.uint8]
+    edge_z_mean: FloatArray
+    edge_z_log_var: FloatArray
+    edge_z: FloatArray
+    edge_reconstruction: FloatArray
 
     def __post_init__(self) -> None:
-        images, latents = len(self.image_u8), len(self.z)
+        images, sampled, latents = len(self.image_u8), len(self.epsilon), len(self.z)
+        floats = [getattr(self, name) for name in _FLOATS]
         consistent = (
-            self.image_u8.dtype == np.uint8
-            and all(
-                getattr(self, name).dtype == np.float32 and np.isfinite(getattr(self, name)).all()
-                for name in _ARRAYS[1:]
-            )
+            isinstance(self.model_sha256, str)
+            and _SHA256.fullmatch(self.model_sha256) is not None
+            and self.image_u8.dtype == self.edge_image_u8.dtype == np.uint8
+            and all(each.dtype == np.float32 and np.isfinite(each).all() for each in floats)
+            and self.labels.dtype == np.int16
+            and self.labels.shape == (images,)
             and self.z_mean.ndim == 2
             and self.z_mean.shape == self.z_log_var.shape
             and self.z_mean.shape[0] == images > 0
-            and latents > images
+            and self.epsilon.shape[1:] == self.z_mean.shape[1:]
+            and 0 < sampled <= images
+            and latents > images + sampled
             and self.z.shape[1:] == self.z_mean.shape[1:]
             and len(self.reconstruction) == latents
             and self.reconstruction.shape[1:] == self.image_u8.shape[1:]
             and np.array_equal(self.z[:images], self.z_mean)
+            and np.array_equal(self.z[images : images + sampled], self.sample())
+            and self.edge_image_u8.shape[1:] == self.image_u8.shape[1:]
+            and self.edge_z_mean.shape == self.edge_z_log_var.shape
+            and self.edge_z_mean.shape == (len(self.edge_image_u8), *self.z_mean.shape[1:])
+            and self.edge_z.shape[1:] == self.z_mean.shape[1:]
+            and self.edge_reconstruction.shape == (len(self.edge_z), *self.image_u8.shape[1:])
+            and len(self.edge_z) > 0
+            and len(self.edge_image_u8) > 0
         )
         if not consistent:
             raise BundleError(
@@ -65,15 +110,25 @@ class GoldenVectors:
                 "finite). Export the bundle again."
             )
 
+    def sample(self) -> FloatArray:
+        """Draw from the posteriors of the first images: z_mean + exp(z_log_var / 2) * epsilon."""
+        return sample_posterior(self.z_mean, self.z_log_var, self.epsilon)
+
+    @property
+    def edge_images(self) -> FloatArray:
+        """Edge cases as the encoder takes them: float32 in [0, 1]."""
+        return self.edge_image_u8.astype(np.float32) / np.float32(_SHADES)
+
     @property
     def images(self) -> FloatArray:
         """Images as the encoder takes them: float32 in [0, 1]."""
-        return self.image_u8.astype(np.float32) / np.float32(255)
+        return self.image_u8.astype(np.float32) / np.float32(_SHADES)
 
     def to_bytes(self) -> bytes:
         """Give the content of `golden.npz`."""
         stream = io.BytesIO()
-        np.savez_compressed(stream, **{name: getattr(self, name) for name in _ARRAYS})
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(stream, **arrays)
         return stream.getvalue()
 
     @classmethod
@@ -90,7 +145,8 @@ class GoldenVectors:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 if set(arrays.files) != set(_ARRAYS):
                     raise ValueError(f"it holds the arrays {', '.join(arrays.files)}")
-                return cls(**{name: arrays[name] for name in _ARRAYS})
+                found = {name: arrays[name] for name in _ARRAYS}
+                return cls(**{**found, "model_sha256": str(found["model_sha256"])})
         except BundleError:
             raise
         except Exception as error:  # zipfile, zlib and numpy have a dozen for forged files
@@ -98,3 +154,104 @@ class GoldenVectors:
             raise BundleError(
                 f"{where}: not a file of golden vectors: {reason}. Copy or export the bundle again."
             ) from error
+
+
+_ARRAYS = tuple(field.name for field in fields(GoldenVectors))
+_FLOATS = (
+    "z_mean",
+    "z_log_var",
+    "epsilon",
+    "z",
+    "reconstruction",
+    "edge_z_mean",
+    "edge_z_log_var",
+    "edge_z",
+    "edge_reconstruction",
+)
+
+
+def sample_posterior(z_mean: FloatArray, z_log_var: FloatArray, epsilon: FloatArray) -> FloatArray:
+    """Give z_mean + exp(z_log_var / 2) * epsilon of as many rows as there is noise for, float32."""
+    count = len(epsilon)
+    return np.asarray(z_mean[:count] + np.exp(z_log_var[:count] / 2) * epsilon, np.float32)
+
+
+def edge_images(image_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Give images that no data set holds and that a camera may: uint8, (8, *image_shape).
+
+    Black, white, middle grey, one white pixel on black, one black pixel on white, noise, a
+    checkerboard, and noise that is saturated either way. Where a shape has fewer than two rows or
+    columns some of them are alike.
+    """
+    rng = np.random.default_rng(0)
+    zero, one = np.zeros(image_shape, np.uint8), np.full(image_shape, _SHADES, np.uint8)
+    middle = tuple(n // 2 for n in image_shape[:-1])
+    dot, hole = zero.copy(), one.copy()
+    dot[middle], hole[middle] = _SHADES, 0
+    board = np.indices(image_shape[:-1]).sum(axis=0)[..., np.newaxis] % 2 * _SHADES
+    noise = rng.integers(0, _SHADES + 1, image_shape)
+    extremes = rng.integers(0, 2, image_shape) * _SHADES
+    board = np.broadcast_to(board, image_shape)
+    images = (zero, one, one // 2, dot, hole, noise, board, extremes)
+    return np.stack([np.asarray(image, np.uint8) for image in images])
+
+
+def edge_latents(latent_dim: int) -> FloatArray:
+    """Give latents at the origin, in the prior's tails and far outside: float32, (8, latent_dim).
+
+    Zero; 3 and -3 in every direction; 4 and -4 in turn; 6 along the first axis alone; 10 and -10 in
+    every direction; and 30 along the first axis.
+    """
+    ones = np.ones(latent_dim)
+    turn = np.where(np.arange(latent_dim) % 2, -1.0, 1.0)
+    first = np.eye(latent_dim)[0]
+    rows = (0 * ones, 3 * ones, -3 * ones, 4 * turn, 6 * first, 10 * ones, -10 * ones, 30 * first)
+    return np.asarray(rows, np.float32)
+
+
+def make_vectors(
+    encode: Run,
+    decode: Run,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int16] | None,
+    *,
+    latent_dim: int,
+    prior: int,
+    model_sha256: str,
+    rng: np.random.Generator,
+) -> GoldenVectors:
+    """Run a model on images, on their latents, on samples of the prior and on edge cases.
+
+    Args:
+        encode: float32 images in [0, 1] to `z_mean` and `z_log_var`.
+        decode: latents to `reconstruction`.
+        images: uint8, (count, height, width, channels), held out from training and calibration.
+        labels: their classes; None where they are not known.
+        latent_dim: size of z.
+        prior: how many samples of N(0, I).
+        model_sha256: of the model's file.
+        rng: noise comes from here.
+    """
+    posterior = encode(images.astype(np.float32) / np.float32(_SHADES))
+    z_mean, z_log_var = posterior["z_mean"], posterior["z_log_var"]
+    # Half of the images: what the ELBO is judged on.
+    epsilon = rng.standard_normal(((len(images) + 1) // 2, latent_dim), np.float32)
+    samples = rng.standard_normal((prior, latent_dim), np.float32)
+    z = np.concatenate([z_mean, sample_posterior(z_mean, z_log_var, epsilon), samples])
+    edges, far = edge_images(images.shape[1:]), edge_latents(latent_dim)
+    at_edges = encode(edges.astype(np.float32) / np.float32(_SHADES))
+    return GoldenVectors(
+        model_sha256=model_sha256,
+        image_u8=images,
+        labels=np.full(len(images), NO_LABEL, np.int16) if labels is None else labels,
+        z_mean=z_mean,
+        z_log_var=z_log_var,
+        epsilon=epsilon,
+        z=z,
+        reconstruction=decode(z)["reconstruction"],
+        edge_image_u8=edges,
+        edge_z_mean=at_edges["z_mean"],
+        edge_z_log_var=at_edges["z_log_var"],
+        edge_z=far,
+        edge_reconstruction=decode(far)["reconstruction"],
+    )

@@ -4,6 +4,7 @@
     1  first version.
     2  lowering: the target, and what each pass did to which layer; the operators that compute in
        float; the selection that `--precision auto` made.
+    3  parity in the model's own units: figures without a limit, margins, the tightest limit.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vae_edge import codec
+from vae_edge.comparison import ALL_METRICS
 from vae_edge.errors import ArtifactError, BundleError
-from vae_edge.metrics import METRICS
 from vae_edge.terms import Component, Format, Precision, Target, TensorSpec
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
     "write_manifest",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # One plain file name: no directory, nothing hidden, nothing a shell or a file system reinterprets.
@@ -151,14 +152,25 @@ class RuntimeRequirement:
 class MetricRecord:
     """One measured difference between the artifact and the Keras model.
 
-    `value` is None where the figure is infinite (e.g. the PSNR of identical images).
+    Attributes:
+        output: what was compared, see `vae_edge.comparison`.
+        metric: by which measure.
+        value: None where the figure is infinite (e.g. the PSNR of identical images).
+        limit: ceiling or floor; None where the figure is reported and not judged.
+        passed: the value is within the limit, or there is none.
+        margin: how many times the error fits into what the limit allows: below 1 it failed. None
+            where there is no limit, or no error at all.
+        tightest: the tightest limit of two digits that would have passed; None for an infinite
+            value.
     """
 
     output: str
     metric: str
     value: float | None
-    limit: float
+    limit: float | None
     passed: bool
+    margin: float | None = None
+    tightest: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,18 +183,18 @@ class ParityRecord:
     metrics: tuple[MetricRecord, ...]
 
     def worst(self, metric: str) -> float | None:
-        """Give the worst figure of a metric over all outputs; None where there is none.
+        """Give the worst figure of a metric over all outputs but edge cases; None without one.
 
         Infinite for the PSNR of outputs that are all identical.
         """
         found = [
             math.inf if record.value is None else record.value
             for record in self.metrics
-            if record.metric == metric
+            if record.metric == metric and not record.output.startswith("edge_")
         ]
         if not found:
             return None
-        return min(found) if METRICS[metric].higher_is_better else max(found)
+        return min(found) if ALL_METRICS[metric].higher_is_better else max(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,44 @@
 """Does an artifact still compute what the Keras model computes?
 
 Each artifact is run on the golden inputs and compared, output by output, with the golden outputs
-(or with a live Keras model's). Encoder and decoder of one format and precision are also run in a
-row, which is what a user's reconstruction goes through; where a format has none of one precision,
-the most exact of both. The random sampling is left out: it is in no artifact, and it would hide
-small errors.
+(or with a live Keras model's), and with itself: run again, with two threads, in a batch. Encoder
+and decoder of one format and precision are also run in a row, which is what a user's reconstruction
+goes through; where a format has none of one precision, the most exact of both. No sampling is in
+an artifact; where the ELBO needs it, every candidate gets the reference's noise.
 
 `schema_version` history of the report:
     1  first version.
     2  pairs of an encoder and a decoder that differ in precision.
+    3  the model's own units, edge cases, repeatability; margins, and what conversion and
+       quantization each contribute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vae_edge.bundle import Bundle
+from vae_edge.comparison import (
+    ALL_METRICS,
+    Figure,
+    Reference,
+    compare_decoder,
+    compare_encoder,
+    compare_pair,
+    compare_runs,
+    posterior_sample,
+)
 from vae_edge.errors import ArtifactError, ParityError, RuntimeMissingError
-from vae_edge.golden import GoldenVectors
+from vae_edge.golden import NO_LABEL, GoldenVectors, sample_posterior
 from vae_edge.manifest import ArtifactRecord, MetricRecord, ParityRecord
-from vae_edge.metrics import METRICS, check_comparable
+from vae_edge.metrics import check_comparable, rmse
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
 from vae_edge.terms import (
+    COMPONENT_INPUT,
     COMPONENT_OUTPUTS,
     EXACTNESS,
     Component,
@@ -34,28 +47,42 @@ from vae_edge.terms import (
     Precision,
 )
 from vae_edge.tolerances import Override, limits_for
+from vae_edge.vae_metrics import Posterior
 
-__all__ = ["PAIR", "ParityReport", "SubjectParity", "check_parity", "golden_reference", "pairs"]
+__all__ = [
+    "PAIR",
+    "ParityReport",
+    "Reference",
+    "Share",
+    "SubjectParity",
+    "check_parity",
+    "data_reference",
+    "golden_reference",
+    "live_reference",
+    "pairs",
+]
 
 PAIR = "encoder+decoder"
-REPORT_SCHEMA_VERSION = 2
+REPORT_SCHEMA_VERSION = 3
+# Rows that an artifact is compared with itself on, and the batch that it is given at once.
+_REPEATED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What the Keras model makes of the inputs that artifacts are compared on.
+class Share:
+    """Who owns an artifact's drift: Keras to the float32 artifact, and from there to this one.
 
     Attributes:
-        source: where the reference outputs come from.
-        images: float32 (images, height, width, channels), the encoder's input.
-        z: float32 (latents, latent_dim), the decoder's input; z_mean of every image comes first.
-        outputs: by output name; `reconstruction` belongs to z.
+        output: e.g. `reconstruction`.
+        conversion_rmse: of the float32 artifact of the same format against the reference.
+        precision_rmse: of this artifact against that one. All in the output's own units.
+        total_rmse: of this artifact against the reference.
     """
 
-    source: str
-    images: FloatArray
-    z: FloatArray
-    outputs: Mapping[str, FloatArray]
+    output: str
+    conversion_rmse: float
+    precision_rmse: float
+    total_rmse: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +100,9 @@ class SubjectParity:
         runtime: name and version of the runtime.
         metrics: value and limit of every metric of every output.
         failure: why no comparison was possible, else None.
+        shares: of what the conversion to the float32 artifact of the same format and the
+            quantization after it each contribute; see `Share`. Empty for a float32 artifact, a
+            pair, and where no float32 artifact is in the bundle.
     """
 
     subject: str
@@ -85,6 +115,7 @@ class SubjectParity:
     runtime: str
     metrics: tuple[MetricRecord, ...]
     failure: str | None
+    shares: tuple[Share, ...] = ()
 
     @property
     def precisions(self) -> str:
@@ -131,14 +162,29 @@ def golden_reference(bundle: Bundle) -> Reference:
             f"{bundle.path / record.file}: holds vectors of another model than the manifest "
             "describes. Export the bundle again."
         )
+    if golden.model_sha256 != model.source_sha256:
+        raise ParityError(
+            f"{bundle.path / record.file}: was made by another model file than the bundle was "
+            f"exported from (SHA-256 {golden.model_sha256[:12]}... and "
+            f"{model.source_sha256[:12]}...). Export the bundle again."
+        )
     return Reference(
         source=f"golden vectors ({record.source})",
         images=golden.images,
+        labels=golden.labels,
+        epsilon=golden.epsilon,
         z=golden.z,
         outputs={
             "z_mean": golden.z_mean,
             "z_log_var": golden.z_log_var,
             "reconstruction": golden.reconstruction,
+        },
+        edge_images=golden.edge_images,
+        edge_z=golden.edge_z,
+        edge_outputs={
+            "z_mean": golden.edge_z_mean,
+            "z_log_var": golden.edge_z_log_var,
+            "reconstruction": golden.edge_reconstruction,
         },
     )
 
@@ -149,11 +195,59 @@ def live_reference(bundle: Bundle, encoder: Runner, decoder: Runner) -> Referenc
     The golden z stay as they are, so that the decoder is judged apart from the encoder.
     """
     golden = golden_reference(bundle)
-    return Reference(
-        source=f"live model: {encoder.name}, {decoder.name}",
-        images=golden.images,
-        z=golden.z,
-        outputs={**run_batched(encoder, golden.images), **run_batched(decoder, golden.z)},
+    posterior = run_batched(encoder, golden.images)
+    source = f"live model: {encoder.name}, {decoder.name}"
+    return _reran(golden, posterior, golden.z, encoder, decoder, source)
+
+
+def data_reference(
+    bundle: Bundle, images: FloatArray, encoder: Runner, decoder: Runner, source: str
+) -> Reference:
+    """Give a live model's outputs on a user's own images as the reference.
+
+    Args:
+        bundle: whose prior samples and edge cases are taken.
+        images: float32 (count, height, width, channels) in [0, 1], at least two.
+        encoder: the Keras encoder.
+        decoder: the Keras decoder.
+        source: what the images are.
+
+    Raises:
+        ParityError: images of another shape than the model's, or fewer than two.
+    """
+    golden = golden_reference(bundle)
+    expected = bundle.manifest.model.image_shape
+    if images.shape[1:] != expected or len(images) < 2:
+        raise ParityError(
+            f"{source}: holds {len(images)} images of {images.shape[1:]}; expected two or more of "
+            f"{expected}."
+        )
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(((len(images) + 1) // 2, golden.z.shape[1]), np.float32)
+    posterior = run_batched(encoder, images)
+    sample = sample_posterior(posterior["z_mean"], posterior["z_log_var"], noise)
+    z = np.concatenate([posterior["z_mean"], sample, golden.z[golden.prior]])
+    labels = np.full(len(images), NO_LABEL, np.int16)
+    own = replace(golden, images=images, labels=labels, epsilon=noise)
+    where = f"{encoder.name} and {decoder.name} on {source}"
+    return _reran(own, posterior, z, encoder, decoder, where)
+
+
+def _reran(
+    golden: Reference,
+    posterior: Mapping[str, FloatArray],
+    z: FloatArray,
+    encoder: Runner,
+    decoder: Runner,
+    source: str,
+) -> Reference:
+    edges = run_batched(encoder, golden.edge_images)
+    return replace(
+        golden,
+        source=source,
+        z=z,
+        outputs={**posterior, **run_batched(decoder, z)},
+        edge_outputs={**edges, **run_batched(decoder, golden.edge_z)},
     )
 
 
@@ -226,6 +320,17 @@ def _most_exact(records: Mapping[Precision, ArtifactRecord]) -> ArtifactRecord:
 
 
 @dataclass(frozen=True)
+class _Ran:
+    """What an artifact made of the golden inputs, or why it did not."""
+
+    runtime: str
+    outputs: Mapping[str, FloatArray]
+    edges: Mapping[str, FloatArray]
+    repeats: tuple[Figure, ...]
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class _Check:
     """What every comparison of a run has in common."""
 
@@ -237,111 +342,151 @@ class _Check:
     def format(self, records: tuple[ArtifactRecord, ...]) -> Iterator[SubjectParity]:
         """Judge the artifacts of one format by precision, each pair as soon as both have run."""
         waiting = list(pairs(records))
-        ran: dict[str, Mapping[str, FloatArray]] = {}
+        ran: dict[str, _Ran] = {}
+        floats: dict[Component, _Ran] = {}
         for precision in Precision:
             for record in records:
-                if record.precision is precision:
-                    yield self._artifact(record, ran)
+                if record.precision is not precision:
+                    continue
+                this = ran[record.file] = self._run(record)
+                if precision is Precision.FLOAT32 and this.failure is None:
+                    floats[record.component] = this
+                yield self._artifact(record, this, floats.get(record.component))
             for pair in [p for p in waiting if all(half.file in ran for half in p)]:
                 waiting.remove(pair)
                 subject = self._pair(*pair, ran)
                 if subject is not None:
                     yield subject
 
-    def _artifact(
-        self, record: ArtifactRecord, ran: dict[str, Mapping[str, FloatArray]]
-    ) -> SubjectParity:
+    def _run(self, record: ArtifactRecord) -> _Ran:
+        """Run an artifact on everything; one that does not load or run is a failed verdict."""
         encoder = record.component is Component.ENCODER
-        wanted = {
-            name: self.reference.outputs[name] for name in COMPONENT_OUTPUTS[record.component]
-        }
         rows = self.reference.images if encoder else self.reference.z
-        runtime, outputs, failure = _run(self.bundle, record, rows, self.threads)
-        if outputs is not None:
-            ran[record.file] = outputs
-        subject = str(record.component)
-        return _judge(subject, record, None, runtime, wanted, outputs, failure, self.overrides)
+        edges = self.reference.edge_images if encoder else self.reference.edge_z
+        runtime = "none"
+        try:
+            with self.bundle.open_runner(record, self.threads) as runner:
+                runtime = runner.runtime
+                outputs, at_edges = run_batched(runner, rows), run_batched(runner, edges)
+                missing = [n for n in COMPONENT_OUTPUTS[record.component] if n not in outputs]
+                if missing:
+                    raise ParityError(f"{record.file}: the output '{missing[0]}' is missing.")
+                repeats = tuple(self._repeats(record, runner, rows[:_REPEATED]))
+            return _Ran(runtime, outputs, at_edges, repeats)
+        except RuntimeMissingError:
+            raise
+        except (ArtifactError, ParityError) as error:
+            return _Ran(runtime, {}, {}, (), str(error))
+
+    def _repeats(
+        self, record: ArtifactRecord, runner: Runner, rows: FloatArray
+    ) -> Iterator[Figure]:
+        """Compare an artifact with itself."""
+        once, again = run_batched(runner, rows), run_batched(runner, rows)
+        yield compare_runs("again_error", once, again)
+        name = COMPONENT_INPUT[record.component]
+        if runner.inputs[0].batch is None:
+            each = [runner.run({name: row[np.newaxis]}) for row in rows]
+            single = {key: np.concatenate([part[key] for part in each]) for key in once}
+            yield compare_runs("batch_error", single, once)
+        with self.bundle.open_runner(record, 2 if self.threads == 1 else 1) as other:
+            yield compare_runs("threads_error", once, run_batched(other, rows))
+
+    def _artifact(self, record: ArtifactRecord, ran: _Ran, as_float: _Ran | None) -> SubjectParity:
+        compare = compare_encoder if record.component is Component.ENCODER else compare_decoder
+
+        def figures() -> Iterator[Figure]:
+            yield from compare(self.reference, ran.outputs, ran.edges)
+            yield from ran.repeats
+
+        judged = self._judge(str(record.component), record, None, ran, figures)
+        if as_float is None or as_float is ran or judged.failure is not None:
+            return judged
+        return replace(judged, shares=tuple(self._shares(record, ran, as_float)))
+
+    def _shares(self, record: ArtifactRecord, ran: _Ran, as_float: _Ran) -> Iterator[Share]:
+        for name in COMPONENT_OUTPUTS[record.component]:
+            wanted = self.reference.outputs[name]
+            yield Share(
+                output=name,
+                conversion_rmse=rmse(wanted, as_float.outputs[name]),
+                precision_rmse=rmse(as_float.outputs[name], ran.outputs[name]),
+                total_rmse=rmse(wanted, ran.outputs[name]),
+            )
 
     def _pair(
-        self,
-        encoder: ArtifactRecord,
-        decoder: ArtifactRecord,
-        ran: Mapping[str, Mapping[str, FloatArray]],
+        self, encoder: ArtifactRecord, decoder: ArtifactRecord, ran: Mapping[str, _Ran]
     ) -> SubjectParity | None:
-        z_mean = ran[encoder.file].get("z_mean")
-        if z_mean is None:
-            return None
-        runtime, outputs, failure = _run(self.bundle, decoder, z_mean, self.threads)
-        # The first latents of the reference are z_mean of the same images.
-        wanted = {"reconstruction": self.reference.outputs["reconstruction"][: len(z_mean)]}
-        return _judge(PAIR, decoder, encoder, runtime, wanted, outputs, failure, self.overrides)
-
-
-def _run(
-    bundle: Bundle, record: ArtifactRecord, rows: FloatArray, threads: int
-) -> tuple[str, Mapping[str, FloatArray] | None, str | None]:
-    """An artifact that does not load or run is a failed verdict; a missing runtime is not."""
-    try:
-        with bundle.open_runner(record, threads) as runner:
-            return runner.runtime, run_batched(runner, rows), None
-    except RuntimeMissingError:
-        raise
-    except ArtifactError as error:
-        return "none", None, str(error)
-
-
-def _judge(
-    subject: str,
-    record: ArtifactRecord,
-    encoder: ArtifactRecord | None,
-    runtime: str,
-    wanted: Mapping[str, FloatArray],
-    outputs: Mapping[str, FloatArray] | None,
-    failure: str | None,
-    overrides: tuple[Override, ...],
-) -> SubjectParity:
-    precisions = (record.precision, encoder.precision if encoder else record.precision)
-    looser = max(precisions, key=EXACTNESS.index)
-    metrics: list[MetricRecord] = []
-    for name, expected in wanted.items() if outputs is not None else ():
+        first = ran[encoder.file]
+        if first.failure is not None or ran[decoder.file].failure is not None:
+            return None  # their own verdicts say it
         try:
-            if outputs is None or name not in outputs:
-                raise ParityError(f"{record.file}: the output '{name}' is missing.")
-            limits = limits_for(looser, name, overrides)
-            metrics += _compare(f"{record.file}: '{name}'", name, expected, outputs[name], limits)
-        except ParityError as error:
+            for name in ("z_mean", "z_log_var"):
+                check_comparable(self.reference.outputs[name], first.outputs[name], f"'{name}'")
+        except ParityError:
+            return None  # the encoder's own verdict says it
+        posterior = Posterior(z_mean=first.outputs["z_mean"], z_log_var=first.outputs["z_log_var"])
+        sample = posterior_sample(self.reference, posterior)
+        runtime, failure, decoded = "none", None, np.empty(0, np.float32)
+        try:
+            with self.bundle.open_runner(decoder, self.threads) as runner:
+                runtime = runner.runtime
+                z = np.concatenate([posterior.z_mean, sample])
+                decoded = run_batched(runner, z)["reconstruction"]
+        except RuntimeMissingError:
+            raise
+        except (ArtifactError, KeyError) as error:
             failure = str(error)
-    return SubjectParity(
-        subject=subject,
-        format=record.format,
-        precision=record.precision,
-        encoder_precision=precisions[1] if precisions[1] is not record.precision else None,
-        file=None if encoder else record.file,
-        passed=failure is None and bool(metrics) and all(metric.passed for metric in metrics),
-        samples=len(next(iter(wanted.values()))),
-        runtime=runtime,
-        metrics=tuple(metrics),
-        failure=failure,
-    )
+        count = len(posterior.z_mean)
 
+        def figures() -> Iterator[Figure]:
+            return compare_pair(self.reference, posterior, decoded[:count], decoded[count:])
 
-def _compare(
-    where: str,
-    name: str,
-    reference: FloatArray,
-    candidate: FloatArray,
-    limits: Mapping[str, float],
-) -> Iterator[MetricRecord]:
-    check_comparable(reference, candidate, where)
-    span = float(np.ptp(reference))
-    peak = 1.0 if name == "reconstruction" or span == 0 else span
-    for metric_name, limit in limits.items():
-        metric = METRICS[metric_name]
-        value = metric.function(reference, candidate, peak)
-        yield MetricRecord(
-            output=name,
-            metric=metric_name,
-            value=value if np.isfinite(value) else None,
+        row = _Ran(runtime, {}, {}, (), failure)
+        return self._judge(PAIR, decoder, encoder, row, figures)
+
+    def _judge(
+        self,
+        subject: str,
+        record: ArtifactRecord,
+        encoder: ArtifactRecord | None,
+        ran: _Ran,
+        figures: Callable[[], Iterator[Figure]],
+    ) -> SubjectParity:
+        precisions = (record.precision, encoder.precision if encoder else record.precision)
+        looser = max(precisions, key=EXACTNESS.index)
+        metrics: list[MetricRecord] = []
+        failure = ran.failure
+        if failure is None:
+            try:
+                metrics.extend(self._record(figure, looser) for figure in figures())
+            except ParityError as error:
+                failure = f"{record.file}: {error}"
+        rows = self.reference.images if record.component is Component.ENCODER or encoder else None
+        judged = [metric for metric in metrics if metric.limit is not None]
+        return SubjectParity(
+            subject=subject,
+            format=record.format,
+            precision=record.precision,
+            encoder_precision=precisions[1] if precisions[1] is not record.precision else None,
+            file=None if encoder else record.file,
+            passed=failure is None and bool(judged) and all(m.passed for m in judged),
+            samples=len(self.reference.z if rows is None else rows),
+            runtime=ran.runtime,
+            metrics=tuple(metrics),
+            failure=failure,
+        )
+
+    def _record(self, figure: Figure, precision: Precision) -> MetricRecord:
+        metric = ALL_METRICS[figure.metric]
+        limit = limits_for(precision, figure.output, self.overrides).get(figure.metric)
+        finite = bool(np.isfinite(figure.value))
+        return MetricRecord(
+            output=figure.output,
+            metric=figure.metric,
+            value=figure.value if finite else None,
             limit=limit,
-            passed=metric.passes(value, limit),
+            passed=limit is None or metric.passes(figure.value, limit),
+            margin=None if limit is None else metric.margin(figure.value, limit),
+            tightest=metric.tightest(figure.value) if finite else None,
         )

@@ -13,8 +13,11 @@ from vae_edge.metrics import (
     check_comparable,
     cosine_similarity,
     max_abs_error,
+    mean_abs_error,
     psnr_db,
     rmse,
+    sqnr_db,
+    ssim,
 )
 
 
@@ -90,7 +93,15 @@ def test_psnr_of_identical_values_is_infinite():
 
 def test_every_metric_is_registered_under_its_functions_name():
     assert {name: metric.function.__name__ for name, metric in METRICS.items()} == {
-        name: name for name in ("max_abs_error", "rmse", "cosine_similarity", "psnr_db")
+        name: name
+        for name in (
+            "max_abs_error",
+            "mean_abs_error",
+            "rmse",
+            "cosine_similarity",
+            "sqnr_db",
+            "psnr_db",
+        )
     }
 
 
@@ -140,3 +151,77 @@ def test_non_finite_values_are_counted_and_located(bad):
         check_comparable(sound, broken, "dec")
     with pytest.raises(ParityError, match="2 of 6 reference values are not finite"):
         check_comparable(broken, sound, "dec")
+
+
+def test_mean_abs_error_is_the_average_in_units_of_the_peak():
+    assert mean_abs_error(f32(0, 0, 0, 0), f32(3, -4, 1, 0), 2.0) == 1.0
+    assert mean_abs_error(f32(0, 0, 0, 0), f32(3, -4, 1, 1), 2.0) != 1.0
+
+
+def test_sqnr_of_known_noise():
+    # Signal 3^2 + 4^2 = 25, noise 0.25: 100, which is 20 dB.
+    assert sqnr_db(f32(3, 4), f32(3.5, 4)) == pytest.approx(20, abs=1e-12)
+    assert sqnr_db(f32(3, 4), f32(4, 4)) == pytest.approx(20 - 10 * math.log10(4), abs=1e-12)
+    assert sqnr_db(f32(3, 4), f32(3, 4)) == math.inf
+    assert sqnr_db(f32(0, 0), f32(0, 1)) == -math.inf
+
+
+@pytest.mark.parametrize(("shape", "peak"), [((2, 28, 28, 1), 1.0), ((2, 17, 23, 3), 2.5)])
+def test_ssim_is_that_of_an_independent_library(shape, peak):
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(4)
+    reference = (peak * rng.random(shape)).astype(np.float32)
+    candidate = (reference + 0.1 * peak * rng.standard_normal(shape)).astype(np.float32)
+    expected = np.mean(
+        [
+            structural_similarity(
+                a.astype(np.float64),
+                b.astype(np.float64),
+                data_range=peak,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                channel_axis=-1,
+            )
+            for a, b in zip(reference, candidate, strict=True)
+        ]
+    )
+
+    assert ssim(reference, candidate, peak) == pytest.approx(expected, abs=1e-9)
+    assert ssim(reference, candidate + np.float32(0.02), peak) != pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_of_an_image_with_itself_is_one_at_any_size():
+    rng = np.random.default_rng(5)
+    for shape in ((1, 28, 28, 1), (1, 4, 4, 1), (1, 1, 6, 2)):
+        image = rng.random(shape).astype(np.float32)
+        assert ssim(image, image) == pytest.approx(1, abs=1e-12)
+        assert ssim(image, 1 - image) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit", "margin", "tightest"),
+    [
+        ("rmse", 0.0123, 0.0246, 2.0, 0.013),
+        ("rmse", 0.02, 0.01, 0.5, 0.02),
+        ("rmse", 0.0, 0.01, None, 0.0),
+        ("psnr_db", 46.07, 40.05, 1.99986, 46.0),
+        ("psnr_db", 34.0, 40.0, 0.50119, 34.0),
+        ("cosine_similarity", 0.99, 0.98, 2.0, 0.99),
+        ("cosine_similarity", 0.9876, 0.98, 1.6129, 0.987),
+    ],
+)
+def test_margins_and_the_tightest_limit(name, value, limit, margin, tightest):
+    metric = METRICS[name]
+
+    found = metric.margin(value, limit)
+    assert found == (None if margin is None else pytest.approx(margin, rel=1e-3))
+    assert metric.tightest(value) == pytest.approx(tightest, abs=1e-12)
+    assert metric.passes(value, metric.tightest(value))
+    assert metric.passes(value, limit) == (margin is None or margin >= 1)
+
+
+def test_an_infinite_ratio_has_no_margin_to_speak_of():
+    assert METRICS["psnr_db"].margin(math.inf, 40.0) is None
+    assert METRICS["sqnr_db"].margin(-math.inf, 40.0) == 0
