@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "export",
     "parity",
+    "explain",
     "benchmark",
     "inspect",
     "generate",

@@ -19,6 +19,7 @@ from vae_edge._version import __version__
 from vae_edge.cli import (
     benchmark,
     doctor,
+    explain,
     export,
     generate,
     inspect,
@@ -48,6 +49,7 @@ for command in (
     train.train,
     export.export,
     parity.parity,
+    explain.explain,
     benchmark.benchmark,
     inspect.inspect,
     generate.generate,

@@ -11,24 +11,19 @@ from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
-from vae_edge.errors import ParityError
-from vae_edge.metrics import METRICS
-from vae_edge.terms import Component, Format, Precision
-from vae_edge.tolerances import parse_override
+from vae_edge.errors import ParityError, UsageError
+from vae_edge.terms import EXACTNESS, Component, Format, Precision
+from vae_edge.tolerances import parse_override, read_overrides
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from vae_edge.bundle import Bundle
-    from vae_edge.manifest import MetricRecord
-    from vae_edge.parity import ParityReport, Reference, SubjectParity
+    from vae_edge.comparison import Reference
+    from vae_edge.parity import ParityReport
+    from vae_edge.runners.base import Runner
 
 __all__ = ["parity"]
 
 EXIT_FAILED = 1
-_NARROW_METRICS = ("max_abs_error", "psnr_db")
-# Columns that the table with all metrics and their limits takes.
-_WIDE = 125
 
 
 def parity(
@@ -57,25 +52,57 @@ def parity(
             show_default=False,
         ),
     ] = None,
+    tolerances: Annotated[
+        Path | None,
+        typer.Option(
+            "--tolerances",
+            metavar="FILE",
+            help="TOML file of limits, kept with your project; --tolerance wins over it.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Judge on your own images (picture, folder or .npy), beside --reference, or "
+            "beside the bundle's most exact artifacts.",
+            show_default=False,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False),
+    ] = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show every figure, its limit, and what it means.")
+    ] = False,
     threads: Threads = 1,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare every artifact of a bundle with the Keras model. Exit 0 passed, 1 failed, 2 no run.
+    """Is every artifact of a bundle still the Keras model? Exit 0 passed, 1 failed, 2 no run.
 
-    Example: `vae-edge parity build/mnist-vae`
+    Examples:
+    `vae-edge parity build/mnist-vae`
+
+    `vae-edge parity build/mnist-vae --tolerances limits.toml --junit parity.xml`
     """
     from vae_edge.bundle import Bundle
     from vae_edge.codec import encode
     from vae_edge.parity import check_parity
 
-    overrides = tuple(parse_override(text) for text in tolerance or ())
+    overrides = (
+        *(read_overrides(tolerances) if tolerances else ()),
+        *(parse_override(text) for text in tolerance or ()),
+    )
     opened = Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
         task = display.add_task(
             "loading the reference", total=_count_subjects(opened, format, precision)
         )
-        compared_with = _reference(opened, reference)
+        compared_with = _reference(opened, reference, data)
         report = check_parity(
             opened,
             compared_with,
@@ -88,7 +115,9 @@ def parity(
     if as_json:
         typer.echo(json.dumps(encode(report), allow_nan=False))
     else:
-        _print_report(report)
+        _print_report(report, show_all=show_all)
+    if junit is not None:
+        _write_junit(report, junit)
     if not report.passed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -106,11 +135,13 @@ def _count_subjects(
     return count
 
 
-def _reference(bundle: Bundle, model: Path | None) -> Reference:
+def _reference(bundle: Bundle, model: Path | None, data: Path | None) -> Reference:
     from vae_edge.parity import golden_reference, live_reference
 
-    if model is None:
+    if model is None and data is None:
         return golden_reference(bundle)
+    if model is None:
+        return _on_data(bundle, *_most_exact(bundle), data)
     from vae_edge.keras_vae import load_keras_vae, open_keras_runner
 
     vae = load_keras_vae(model)
@@ -126,71 +157,65 @@ def _reference(bundle: Bundle, model: Path | None) -> Reference:
             f"note: {model} is not the file that the bundle was exported from (their SHA-256 "
             "differ), so differences may be the model's and not the export's."
         )
-    return live_reference(
-        bundle,
-        open_keras_runner(vae, Component.ENCODER),
-        open_keras_runner(vae, Component.DECODER),
+    halves = [open_keras_runner(vae, component) for component in Component]
+    if data is not None:
+        return _on_data(bundle, halves[0], halves[1], data)
+    return live_reference(bundle, halves[0], halves[1])
+
+
+def _on_data(bundle: Bundle, encoder: Runner, decoder: Runner, data: Path | None) -> Reference:
+    from vae_edge.images import read_images
+    from vae_edge.parity import data_reference
+
+    assert data is not None  # noqa: S101  asked for only then
+    images = read_images(data, bundle.manifest.model.image_shape)
+    return data_reference(bundle, images, encoder, decoder, str(data))
+
+
+def _most_exact(bundle: Bundle) -> tuple[Runner, Runner]:
+    """Open what stands in for the Keras model where that is not at hand."""
+    found = []
+    for component in Component:
+        records = [r for r in bundle.manifest.artifacts if r.component is component]
+        if not records:
+            raise ParityError(
+                f"{bundle.path}: holds no {component}, so there is nothing to compare with on "
+                "--data. Give the Keras model: --reference MODEL."
+            )
+        found.append(min(records, key=lambda record: EXACTNESS.index(record.precision)))
+    note(
+        f"note: compared with {found[0].file} and {found[1].file}, which passed parity when they "
+        "were exported; with the Keras model itself: --reference MODEL."
     )
+    return bundle.open_runner(found[0]), bundle.open_runner(found[1])
 
 
-def _print_report(report: ParityReport) -> None:
+def _write_junit(report: ParityReport, path: Path) -> None:
+    from vae_edge.files import replaced_file
+    from vae_edge.junit import write_junit
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(path) as part:
+            part.write_text(write_junit(report), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--junit {path}: cannot be written: {error.strerror}.") from error
+
+
+def _print_report(report: ParityReport, *, show_all: bool) -> None:
+    from vae_edge.cli.parity_tables import all_figures, glossary, reasons, summary
+
     out = results()
-    out.print(_table(report, wide=out.width >= _WIDE))
+    out.print(summary(report))
+    if show_all:
+        out.print(all_figures(report))
+        out.print(glossary())
     for subject in report.subjects:
-        for reason in _reasons(subject):
+        for reason in reasons(subject):
             out.print(
-                f"{subject.subject} {subject.precisions} {subject.format}: {reason}", soft_wrap=True
+                Text(f"{subject.subject} {subject.precisions} {subject.format}: {reason}"),
+                soft_wrap=True,
             )
     failed = sum(not subject.passed for subject in report.subjects)
     total = len(report.subjects)
     out.print(f"{total - failed} of {total} passed." if failed else f"All {total} passed.")
-
-
-def _table(report: ParityReport, *, wide: bool) -> Table:
-    from vae_edge.cli.tables import new_table
-
-    shown = tuple(METRICS) if wide else _NARROW_METRICS
-    title = f"Parity of {report.model} with {report.reference}"
-    columns = ("subject", "format", "precision", "verdict", "output")
-    table = new_table(title, *columns, *shown, right_from=len(columns))
-    for subject in report.subjects:
-        verdict = Text("passed") if subject.passed else Text("FAILED", style="red")
-        outputs = list(dict.fromkeys(metric.output for metric in subject.metrics)) or ["-"]
-        for index, output in enumerate(outputs):
-            figures = [
-                _figure(m, with_limit=wide)
-                for m in subject.metrics
-                if m.output == output and m.metric in shown
-            ]
-            who = (subject.subject, str(subject.format), subject.precisions, verdict)
-            table.add_row(*(who if index == 0 else ("", "", "", "")), output, *figures)
-    table.caption = (
-        (
-            "value / limit. "
-            if wide
-            else "A wider terminal, or --json, shows all metrics and limits. "
-        )
-        + "Errors are in grey levels 0 to 1 for images, and in shares of the span of the "
-        "reference's values for latents"
-    )
-    table.caption_justify = "left"
-    return table
-
-
-def _reasons(subject: SubjectParity) -> list[str]:
-    """What failed, in words: a table may be too narrow, or its colours lost."""
-    beyond = [
-        f"{m.output} {m.metric} is {_number(m.value)}, the limit {m.limit:g}"
-        for m in subject.metrics
-        if not m.passed
-    ]
-    return ([subject.failure] if subject.failure else []) + beyond
-
-
-def _figure(metric: MetricRecord, *, with_limit: bool) -> Text:
-    limit = f" / {metric.limit:g}" if with_limit else ""
-    return Text(_number(metric.value) + limit, style="" if metric.passed else "red")
-
-
-def _number(value: float | None) -> str:
-    return "inf" if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.4g}"
