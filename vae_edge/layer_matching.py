@@ -21,11 +21,10 @@ __all__ = ["Layout", "Match", "layers_that_move", "match_layers", "sqnr_db"]
 
 Layout = str
 
-# Scales closer to 1 than this are rounding.
-_SCALE_TOLERANCE = 0.01
-# A fit always gains a little, weights of one scale for all channels even 4 dB; channels that were
-# scaled on purpose gain far more.
-_LEAST_GAIN_DB = 6.0
+# A fit always gains a little. Weights that share one scale for all channels have gains off by a
+# tenth, and those are errors; channels that were scaled on purpose lie further apart.
+_LEAST_GAIN_DB = 3.0
+_LEAST_SPREAD = 1.25
 # Two tensors that are this close are equally good, and other things decide.
 _TIE_DB = 0.01
 _BEST_DB = 300.0
@@ -259,7 +258,7 @@ def _compared(
     if not channels or not rectified or not np.isfinite(values).all():
         return None, plain, values
     scales = _channel_scales(layer.values.reshape(-1, channels), values.reshape(-1, channels))
-    if np.abs(scales - 1).max() <= _SCALE_TOLERANCE:
+    if scales.max() < _LEAST_SPREAD * scales.min():
         return None, plain, values
     fitted = np.asarray(values.reshape(-1, channels) * scales, np.float32).reshape(values.shape)
     level = sqnr_db(layer.values, fitted)
