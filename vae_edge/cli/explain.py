@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vae_edge.explain import Explanation, LayerReport
     from vae_edge.keras_vae import KerasVAE
 
-__all__ = ["explain", "explanation_table"]
+__all__ = ["explain", "explain_files", "explanation_table", "print_explanations"]
 
 EXPLAIN_SCHEMA_VERSION = 1
 # Columns that the table with tensors and types takes.
@@ -88,18 +88,40 @@ def explain(
 
     Example: `vae-edge explain build/mnist-vae --artifact decoder.int8.tflite`
     """
+    if picture is not None and picture.suffix != ".png":
+        raise UsageError(f"--picture {picture}: a PNG is written; give a name ending in .png.")
+    with quiet(verbose), interruptible("Nothing was decided."):
+        found, vae = explain_files(path, reference, artifact or [])
+        if picture is not None:
+            from vae_edge.explain_plot import write_picture
+
+            write_picture(found, picture)
+    _print(found, vae, picture, as_json)
+
+
+def explain_files(
+    path: Path, reference: Path | None, wanted: Sequence[str]
+) -> tuple[list[Explanation], KerasVAE]:
+    """Explain artifacts, with a progress bar.
+
+    Args:
+        path: a bundle, or one artifact.
+        reference: the Keras model; None for the one that ships, where the bundle is of that.
+        wanted: files of the bundle; none for all.
+
+    Raises:
+        VaeEdgeError: the model is not known, something cannot be loaded, or a host package is
+            missing.
+    """
     from vae_edge.explain import explain_artifact
     from vae_edge.keras_vae import load_keras_vae
 
-    if picture is not None and picture.suffix != ".png":
-        raise UsageError(f"--picture {picture}: a PNG is written; give a name ending in .png.")
-    with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
-        task = display.add_task("loading the model", total=None)
-        bundle, subjects = _subjects(path, artifact or [])
+    bundle, subjects = _subjects(path, wanted)
+    with progress() as display:
+        task = display.add_task("loading the model", total=len(subjects))
         vae = load_keras_vae(_model(reference, bundle, path))
         rows = _golden_rows(bundle, vae) if bundle else _own_rows(vae)
         found = []
-        display.update(task, total=len(subjects))
         for subject in subjects:
             display.update(task, description=subject.name)
             found.append(
@@ -113,11 +135,7 @@ def explain(
                 )
             )
             display.update(task, advance=1)
-        if picture is not None:
-            from vae_edge.explain_plot import write_picture
-
-            write_picture(found, picture)
-    _print(found, vae, picture, as_json)
+    return found, vae
 
 
 def _subjects(path: Path, wanted: Sequence[str]) -> tuple[Bundle | None, list[_Subject]]:
@@ -229,12 +247,17 @@ def _print(found: Sequence[Explanation], vae: KerasVAE, picture: Path | None, ra
         }
         typer.echo(json.dumps(document, allow_nan=False))
     else:
-        out = results()
-        for explanation in found:
-            out.print(explanation_table(explanation, wide=out.width >= _WIDE))
-            out.print(explanation.finding, "", soft_wrap=True)
+        print_explanations(found)
     if picture is not None:
         note(f"Drawn to {picture}.")
+
+
+def print_explanations(found: Sequence[Explanation]) -> None:
+    """Print a table per artifact, and below it what was found."""
+    out = results()
+    for explanation in found:
+        out.print(explanation_table(explanation, wide=out.width >= _WIDE))
+        out.print(explanation.finding, "", soft_wrap=True)
 
 
 def explanation_table(explanation: Explanation, *, wide: bool) -> Table:

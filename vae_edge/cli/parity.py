@@ -75,6 +75,14 @@ def parity(
         Path | None,
         typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also show layer by layer where the artifacts that failed leave the Keras model "
+            "(all of them, where none did); needs the host packages.",
+        ),
+    ] = False,
     show_all: Annotated[
         bool, typer.Option("--all", help="Show every figure, its limit, and what it means.")
     ] = False,
@@ -118,6 +126,8 @@ def parity(
         _print_report(report, show_all=show_all)
     if junit is not None:
         _write_junit(report, junit)
+    if explain and not as_json:
+        _explain(report, bundle, reference, verbose=verbose)
     if not report.passed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -188,6 +198,16 @@ def _most_exact(bundle: Bundle) -> tuple[Runner, Runner]:
         "were exported; with the Keras model itself: --reference MODEL."
     )
     return bundle.open_runner(found[0]), bundle.open_runner(found[1])
+
+
+def _explain(report: ParityReport, bundle: Path, reference: Path | None, *, verbose: bool) -> None:
+    from vae_edge.cli.explain import explain_files, print_explanations
+
+    files = [s.file for s in report.subjects if s.file is not None]
+    failed = [s.file for s in report.subjects if s.file is not None and not s.passed]
+    with quiet(verbose), interruptible("The verdict above stands."):
+        found, _ = explain_files(bundle, reference, failed or files)
+    print_explanations(found)
 
 
 def _write_junit(report: ParityReport, path: Path) -> None:
