@@ -113,10 +113,10 @@ class Explanation:
     first layer of any artifact reads an input without error. The first one in the model's order is
     named; those after it read what it got wrong.
 
-    A layer does not diverge where every output that depends on it is finite, more than `drop_db`
-    above it, and at least `headroom_db` above the floor. An artifact that was trained as a whole,
-    as int8 decoders are, computes other values inside and makes up for them later; and what a
-    sigmoid saturates may be far off before it.
+    A layer of finite values does not diverge where every output that depends on it is finite, more
+    than `drop_db` above it, and at least `headroom_db` above the floor. An artifact that was
+    trained as a whole, as int8 decoders are, computes other values inside and makes up for them
+    later; and what a sigmoid saturates may be far off before it.
 
     Attributes:
         artifact: name of the artifact.
@@ -287,7 +287,7 @@ class _View:
         dropped = match.sqnr_db < min(before, self.floor + _HEADROOM_DB) - _DROP_DB
         # What only moves values is as right as what made them, and that has a row already.
         off = place not in self.moves and (broken > 0 or dropped or match.sqnr_db < self.floor)
-        recovers = off and self._recovers(place, match)
+        recovers = off and not broken and self._recovers(place, match)
         return LayerReport(
             layer=layer.name,
             kind=layer.kind,
@@ -356,7 +356,15 @@ def _finding(
     if first is None:
         if loses_most is None:
             return "Nothing diverges: every layer is identical."
-        return f"Nothing diverges. {loses_most} loses most: it has {_decibels(levels[loses_most])}."
+        inside = [report.layer for report in reports if report.recovers]
+        healed = (
+            f" Inside, {', '.join(inside)} {'is' if len(inside) == 1 else 'are'} off, and later "
+            "layers make up for it, as in an artifact that was trained as a whole."
+            if inside
+            else ""
+        )
+        level = _decibels(levels[loses_most])
+        return f"Nothing diverges. {loses_most} loses most: it has {level}.{healed}"
     if first.not_finite:
         why = f"{first.not_finite} of its values are not finite"
     else:
