@@ -39,7 +39,10 @@ _FLOORS: Mapping[Precision, float] = {Precision.FLOAT32: 80.0, Precision.FLOAT16
 _INTEGER_FLOOR_DB = 20.0
 _DROP_DB = 6.0
 # How far above the floor a layer counts as exact: rounding from 140 to 120 dB is no divergence.
-_HEADROOM_DB = 10.0
+# For integers that makes 35 dB, about what 8 bits keep of values with one scale.
+_HEADROOM_DB = 15.0
+# How far above the floor an output is right beyond doubt.
+_RIGHT_DB = 10.0
 # What stands for "further than any comparison goes", since JSON has no infinity.
 _WORST_DB = -200.0
 
@@ -114,9 +117,11 @@ class Explanation:
     named; those after it read what it got wrong.
 
     A layer of finite values does not diverge where every output that depends on it is finite, more
-    than `drop_db` above it, and at least `headroom_db` above the floor. An artifact that was
-    trained as a whole, as int8 decoders are, computes other values inside and makes up for them
-    later; and what a sigmoid saturates may be far off before it.
+    than `drop_db` above it, and at least 10 dB above the floor. An artifact that was trained as a
+    whole, as int8 decoders are, computes other values inside and makes up for them later; and what
+    a sigmoid saturates may be far off before it. Where such an artifact's outputs are wrong, the
+    first layer that was trained is named, whichever is at fault: look for the layer that differs
+    from a sound artifact of the same kind.
 
     Attributes:
         artifact: name of the artifact.
@@ -284,9 +289,9 @@ class _View:
         tensor = self.artifact.tensors[match.tensor]
         broken = self._broken(match)
         errors = np.abs(layer.values.astype(np.float64) - match.values)
-        dropped = match.sqnr_db < min(before, self.floor + _HEADROOM_DB) - _DROP_DB
         # What only moves values is as right as what made them, and that has a row already.
-        off = place not in self.moves and (broken > 0 or dropped or match.sqnr_db < self.floor)
+        short = match.sqnr_db < _least(before, self.floor)
+        off = place not in self.moves and (broken > 0 or short)
         recovers = off and not broken and self._recovers(place, match)
         return LayerReport(
             layer=layer.name,
@@ -314,7 +319,7 @@ class _View:
             if after.intersection(self.layers[later].inputs):
                 after.add(later)
         ends = [self.matches[end] for end in after if self.layers[end].outputs]
-        least = max(match.sqnr_db + _DROP_DB, self.floor + _HEADROOM_DB)
+        least = max(match.sqnr_db + _DROP_DB, self.floor + _RIGHT_DB)
         return bool(ends) and all(e.sqnr_db > least and not self._broken(e) for e in ends)
 
     def _note(self, place: int, match: Match, recovers: bool) -> str:
@@ -328,6 +333,11 @@ class _View:
             f"channels times {low:.2g} to {high:.2g}" if match.scales else "",
         )
         return "; ".join(filter(None, notes))
+
+
+def _least(before: float, floor: float) -> float:
+    """Give the SQNR that is expected of a layer with an input of SQNR `before`."""
+    return max(floor, min(before, floor + _HEADROOM_DB) - _DROP_DB)
 
 
 def _reader(layers: Sequence[LayerTrace], place: int, matches: Mapping[int, Match]) -> str:
@@ -368,9 +378,11 @@ def _finding(
     if first.not_finite:
         why = f"{first.not_finite} of its values are not finite"
     else:
+        before = math.inf if first.input_sqnr_db is None else first.input_sqnr_db
+        after = "no error" if first.input_sqnr_db is None else f"{before:.1f} dB"
         why = (
-            f"it has {_decibels(first.sqnr_db)}, where its input has "
-            f"{_decibels(first.input_sqnr_db)} and the floor is {floor:g} dB"
+            f"it has {_decibels(first.sqnr_db)}; after an input with {after} at least "
+            f"{_least(before, floor):.1f} dB are expected"
         )
     # What is computed in one step cannot be told apart.
     within = f", with {', '.join(held)} folded into it" if held else ""
