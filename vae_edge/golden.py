@@ -95,7 +95,8 @@ class GoldenVectors:
             and len(self.reconstruction) == latents
             and self.reconstruction.shape[1:] == self.image_u8.shape[1:]
             and np.array_equal(self.z[:images], self.z_mean)
-            and np.array_equal(self.z[images : images + sampled], self.sample())
+            # Processors differ in the last bit of an exponential.
+            and np.allclose(self.z[images : images + sampled], self.sample(), rtol=1e-4, atol=1e-4)
             and self.edge_image_u8.shape[1:] == self.image_u8.shape[1:]
             and self.edge_z_mean.shape == self.edge_z_log_var.shape
             and self.edge_z_mean.shape == (len(self.edge_image_u8), *self.z_mean.shape[1:])
