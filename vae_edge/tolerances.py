@@ -1,10 +1,8 @@
 """How much each precision may differ from the Keras model, and the reason for every number.
 
-The limits rest on the spread measured on seven MNIST and digits VAEs (docs/parity.md has the table
-and the command that repeats it). For the integers they are about half again to twice the worst
-figure seen, for the floats far above it, so that deeper models pass; a broken export (a flipped
-kernel, a lost bias, swapped outputs) is off by a tenth of the span and more on average, which no
-rmse allows.
+The limits rest on the spread over seven MNIST and digits VAEs (docs/parity.md has the table and the
+command that repeats it) and on what somebody would notice. `python -m benchmarks.sabotage` shows
+which damage they catch (docs/sabotage.md).
 """
 
 from __future__ import annotations
@@ -35,7 +33,8 @@ _ANY = "any"
 
 def _table(
     *,
-    latents: Limits,
+    z_mean: Limits,
+    z_log_var: Limits,
     posterior: Limits,
     images: Limits,
     elbo: Limits,
@@ -46,7 +45,8 @@ def _table(
     """Give the limits of one precision, by output."""
     return MappingProxyType(
         {
-            **dict.fromkeys(_LATENTS, latents),
+            "z_mean": z_mean,
+            "z_log_var": z_log_var,
             "posterior": posterior,
             "reconstruction": images,
             "generation": images,
@@ -58,65 +58,80 @@ def _table(
     )
 
 
-# float32 differs by the order of summation only: 1e-6 of the span measured; a hundred times that is
-# allowed, so that deeper models, which sum more, pass. Nobody could see or use the difference.
+# float32 differs by the order of summation only: 3e-6 of the span at worst, in a model whose
+# z_log_var hardly varies. Ten times the worst and more is allowed, so that deeper models, which sum
+# more, pass. Nobody could see or use the difference.
+_EXACT: Limits = {
+    "max_abs_error": 1e-4,
+    "rmse": 1e-5,
+    "cosine_similarity": 0.999999,
+    "psnr_db": 100,
+}
 _FLOAT32 = _table(
-    latents={"max_abs_error": 1e-4, "rmse": 1e-5, "cosine_similarity": 0.999999, "psnr_db": 100},
-    posterior={"max_shift_sigmas": 0.01, "max_kl_nats": 1e-5, "kl_term_change_nats": 0.001},
+    z_mean=_EXACT,
+    z_log_var={**_EXACT, "rmse": 3e-5, "psnr_db": 90},
+    posterior={"max_shift_sigmas": 0.005, "max_kl_nats": 1e-5, "kl_term_change_nats": 0.001},
     images={"max_abs_error": 1e-4, "rmse": 1e-5, "psnr_db": 100, "ssim": 0.99999},
     elbo=dict.fromkeys(METRICS_OF["elbo"], 0.001),
-    edge_latents={"max_abs_error": 1e-4, "rmse": 5e-5},
+    edge_latents={"max_abs_error": 2e-4, "rmse": 5e-5},
     edge_images={"max_abs_error": 1e-3, "rmse": 5e-5},
     repeatability={"again_error": 0, "threads_error": 1e-4, "batch_error": 1e-4},
 )
-# float16 weights have 11 significant bits: relative errors of 2^-11 each, partly averaged out. The
-# tenth of a sigma is drowned by the sampling noise that the decoder was trained with, and the
-# image's largest error is two of 255 grey levels.
+# float16 weights have 11 significant bits: relative errors of 2^-11 each, partly averaged out. Four
+# to eight times the worst that was seen. A twentieth of a sigma is drowned by the sampling noise
+# that the decoder was trained with, and the image's largest error is two of 255 grey levels.
 _FLOAT16 = _table(
-    latents={"max_abs_error": 0.002, "rmse": 0.001, "cosine_similarity": 0.9999, "psnr_db": 60},
+    z_mean={"max_abs_error": 0.001, "rmse": 0.0002, "cosine_similarity": 0.9999, "psnr_db": 74},
+    z_log_var={"max_abs_error": 0.002, "rmse": 0.001, "cosine_similarity": 0.9999, "psnr_db": 60},
     posterior={
-        "mean_shift_sigmas": 0.02,
-        "max_shift_sigmas": 0.1,
+        "mean_shift_sigmas": 0.01,
+        "max_shift_sigmas": 0.06,
+        "mean_kl_nats": 0.0002,
         "max_kl_nats": 0.002,
         "neighbour_agreement": 0.97,
-        "kl_term_change_nats": 0.01,
+        "kl_term_change_nats": 0.006,
     },
     images={"max_abs_error": 0.008, "rmse": 0.0005, "psnr_db": 66, "ssim": 0.9999},
-    elbo=dict.fromkeys(METRICS_OF["elbo"], 0.02),
+    elbo=dict.fromkeys(METRICS_OF["elbo"], 0.015),
     edge_latents={"max_abs_error": 0.004, "rmse": 0.002},
-    edge_images={"max_abs_error": 0.03, "rmse": 0.002},
+    edge_images={"max_abs_error": 0.02, "rmse": 0.001},
     repeatability={"again_error": 0, "threads_error": 1e-4, "batch_error": 1e-4},
 )
-# int8 weights: a layer's largest weight sets the step of all of them. A quarter of a sigma on
-# average is well inside the noise of sampling; where a decoder has steep edges in its latent plane
-# single pixels move much further than the image as a whole, whose typical error of 0.012 is 3 of
-# 255 grey levels: not to be seen without the original beside it.
+# int8 weights: a layer's largest weight sets the step of all of them. About twice the worst. A
+# quarter of a sigma on average is well inside the noise of sampling. z_log_var is judged by its
+# span, which is small in a briefly trained model. Where a decoder has steep edges in its latent
+# plane single pixels move much further than the image as a whole, whose typical error of 0.012 is 3
+# of 255 grey levels: not to be seen without the original beside it. 0.4 nats are 0.3 % of the
+# shipped model's ELBO.
 _DYNAMIC = _table(
-    latents={"max_abs_error": 0.06, "rmse": 0.03, "cosine_similarity": 0.999, "psnr_db": 30},
+    z_mean={"max_abs_error": 0.03, "rmse": 0.008, "cosine_similarity": 0.9995, "psnr_db": 42},
+    z_log_var={"max_abs_error": 0.09, "rmse": 0.035, "cosine_similarity": 0.999, "psnr_db": 29},
     posterior={
         "mean_shift_sigmas": 0.25,
-        "max_shift_sigmas": 2.0,
-        "mean_kl_nats": 0.1,
-        "max_kl_nats": 2.0,
-        "neighbour_agreement": 0.85,
-        "kl_term_change_nats": 0.1,
+        "max_shift_sigmas": 1.5,
+        "mean_kl_nats": 0.05,
+        "max_kl_nats": 0.6,
+        "neighbour_agreement": 0.87,
+        "kl_term_change_nats": 0.08,
     },
-    images={"max_abs_error": 0.3, "rmse": 0.012, "psnr_db": 38, "ssim": 0.99},
-    elbo=dict.fromkeys(METRICS_OF["elbo"], 0.3),
-    edge_latents={"max_abs_error": 0.12, "rmse": 0.06},
-    edge_images={"max_abs_error": 0.5, "rmse": 0.05},
+    images={"max_abs_error": 0.25, "rmse": 0.012, "psnr_db": 38, "ssim": 0.995},
+    elbo=dict.fromkeys(METRICS_OF["elbo"], 0.4),
+    edge_latents={"max_abs_error": 0.08, "rmse": 0.04},
+    edge_images={"max_abs_error": 0.4, "rmse": 0.03},
     repeatability={"again_error": 0, "threads_error": 0.02, "batch_error": 0.02},
 )
-# Activations in 8 bits too. They saturate beyond the calibrated range, so latents far outside
-# are decoded to something else, which is only required to be no nonsense; within the prior's reach
-# distillation makes up for it, and the limits are those of int8 weights alone.
+# Activations in 8 bits too, and distilled: the typical image is closer than with int8 weights
+# alone, the worst pixel is not. Beyond the calibrated range they saturate: latents far outside are
+# decoded to something else (a pixel may flip), of which no more is asked than that it is no
+# nonsense as a whole.
 _INT8 = _table(
-    latents=_DYNAMIC["z_mean"],
+    z_mean=_DYNAMIC["z_mean"],
+    z_log_var=_DYNAMIC["z_log_var"],
     posterior=_DYNAMIC["posterior"],
-    images={**_DYNAMIC["reconstruction"], "max_abs_error": 0.5},
+    images={**_DYNAMIC["reconstruction"], "max_abs_error": 0.4},
     elbo=_DYNAMIC["elbo"],
-    edge_latents=_DYNAMIC["edge_z_mean"],
-    edge_images={"rmse": 0.3},
+    edge_latents={"max_abs_error": 0.16, "rmse": 0.08},
+    edge_images={"rmse": 0.25},
     repeatability=_DYNAMIC["repeatability"],
 )
 
