@@ -45,20 +45,22 @@ def _badness(record: MetricRecord) -> float:
 
 
 def _lines(worst: dict[Key, MetricRecord]) -> Iterator[str]:
-    yield "| precision | output | metric | worst | limit | times within |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for precision in Precision:
-        for output, metrics in METRICS_OF.items():
-            for metric in metrics:
-                record = worst.get((precision, output, metric))
-                if record is None:
-                    continue
-                cells = (
-                    *(str(precision), output, metric, f"{record.value:.4g}"),
-                    "" if record.limit is None else f"{record.limit:g}",
-                    "" if record.margin is None else f"{record.margin:.2g}",
-                )
-                yield f"| {' | '.join(cells)} |"
+    precisions = [p for p in Precision if any(key[0] is p for key in worst)]
+    yield f"| output | metric | {' | '.join(map(str, precisions))} |"
+    yield "| --- | --- |" + " --- |" * len(precisions)
+    for output, metrics in METRICS_OF.items():
+        for metric in metrics:
+            records = [worst.get((precision, output, metric)) for precision in precisions]
+            if any(records):
+                yield f"| {output} | {metric} | {' | '.join(map(_cell, records))} |"
+
+
+def _cell(record: MetricRecord | None) -> str:
+    """Give the worst value, and behind a slash the limit where it is judged."""
+    if record is None or record.value is None:
+        return ""
+    limit = "" if record.limit is None else f" / {record.limit:g}"
+    return f"{record.value:.3g}{limit}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
