@@ -78,6 +78,7 @@ def _draw(axes: Any, explanations: Sequence[Explanation], component: Component) 
         )
         if explanation.first is not None:
             place = names.index(explanation.first)
+            last = place == len(names) - 1
             level = dict(points)[place]
             axes.plot(
                 place,
@@ -93,19 +94,20 @@ def _draw(axes: Any, explanations: Sequence[Explanation], component: Component) 
             axes.annotate(
                 explanation.first,
                 (place, level),
-                xytext=(9, -13),
+                # The name of the last layer would leave the panel on the right.
+                xytext=(-9 if last else 9, -13),
                 textcoords="offset points",
+                ha="right" if last else "left",
                 fontsize=8,
             )
     for floor in sorted({e.floor_db for e in explanations}):
         axes.axhline(floor, color="0.6", linewidth=0.8, linestyle=":")
         axes.annotate(
             f"floor {floor:g} dB",
-            (1, floor),
+            (0, floor),
             xycoords=("axes fraction", "data"),
-            xytext=(-4, 2),
+            xytext=(4, 2),
             textcoords="offset points",
-            ha="right",
             fontsize=7,
             color="0.4",
         )

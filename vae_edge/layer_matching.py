@@ -130,7 +130,7 @@ def match_layers(layers: Sequence[LayerTrace], artifact: ArtifactTrace) -> dict[
     ):
         if place not in taken and _fits(place, tensor, taken, ancestors):
             taken[place] = pairs[place, tensor]
-    _drop_foreign(layers, moves, taken)
+    _drop_foreign(layers, artifact, moves, taken)
     moved = {
         place: replace(taken[made], values=taken[made].values.reshape(layers[place].values.shape))
         for place, made in moves.items()
@@ -180,9 +180,13 @@ def _rank(
     place, tensor = pair
     level = round(min(pairs[pair].sqnr_db, _BEST_DB) / _TIE_DB)
     trace = artifact.tensors[tensor]
-    own = layers[place].name.rsplit("/", 1)[-1]
-    named = any(own in name for name in (trace.name, *trace.aliases))
+    named = _named(layers[place], trace)
     return place not in known, -level, pairs[pair].scales is not None, not named, tensor
+
+
+def _named(layer: LayerTrace, tensor: TensorTrace) -> bool:
+    own = layer.name.rsplit("/", 1)[-1]
+    return any(own in name for name in (tensor.name, *tensor.aliases))
 
 
 def _fits(
@@ -197,16 +201,24 @@ def _fits(
 
 
 def _drop_foreign(
-    layers: Sequence[LayerTrace], moves: Mapping[int, int], taken: dict[int, Match]
+    layers: Sequence[LayerTrace],
+    artifact: ArtifactTrace,
+    moves: Mapping[int, int],
+    taken: dict[int, Match],
 ) -> None:
-    """Unmatch a layer whose best tensor is far off although everything that reads it is right."""
+    """Unmatch a layer whose best tensor is far off although everything that reads it is right.
+
+    A tensor that has the layer's name is the layer's all the same: what a sigmoid saturates may be
+    far off before it.
+    """
     readers: dict[int, set[int]] = {place: set() for place in taken}
     for place, layer in enumerate(layers):
         for source in layer.inputs if place not in moves else ():
             readers.setdefault(moves.get(source, source), set()).add(place)
     for place in sorted(taken, reverse=True):
         after = [taken[reader].sqnr_db for reader in readers[place] if reader in taken]
-        if after and taken[place].sqnr_db < _FOREIGN_DB and min(after) > _SOUND_DB:
+        off = taken[place].sqnr_db < _FOREIGN_DB and min(after, default=0) > _SOUND_DB
+        if off and not _named(layers[place], artifact.tensors[taken[place].tensor]):
             del taken[place]
 
 

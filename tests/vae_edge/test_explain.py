@@ -332,6 +332,9 @@ class TestRule:
         assert result.layers[1].note == "folded into norm"
         assert result.first is None
 
+        named = artifact(*values, names=("z", "model/conv/Conv2D", "norm", "end"))
+        assert explained(layers, named).layers[1].recovers
+
 
 # Real artifacts
 
