@@ -248,7 +248,8 @@ class _Writer:
         weights = self._plan.int8_weights(node.output, kernel)
         stored = self._constant(stem, weights.stored.transpose(order))
         widened = self._add("Cast", [stored], to=self._onnx.TensorProto.FLOAT)
-        # One scale per output channel, the last axis before it was laid out.
+        # One scale per entry of the last axis before it was laid out: output channels, and of a
+        # transposed convolution input channels.
         shape = [1] * kernel.ndim
         shape[order.index(kernel.ndim - 1)] = len(weights.scales)
         scales = self._constant(f"{node.output}/scales", weights.scales.reshape(shape))

@@ -27,14 +27,15 @@ from vae_edge.manifest import (
     ModelRecord,
     SelectionRecord,
 )
-from vae_edge.parity import ParityReport, check_parity, golden_reference
+from vae_edge.parity import ParityReport, SubjectParity, check_parity, golden_reference
 from vae_edge.runners.registry import open_artifact_bytes
 from vae_edge.terms import COMPONENT_OUTPUTS, Component, Format, Precision, Target
 from vae_edge.tolerances import Override
 
-__all__ = ["ExportPlan", "ExportResult", "export_bundle", "tool_versions"]
+__all__ = ["ExportPlan", "ExportResult", "LeftOut", "export_bundle", "tool_versions"]
 
 GOLDEN_NAME = "golden.npz"
+_PARITY_FAILED = "parity failed"
 Measure = Callable[[Path], Mapping[str, LatencyRecord]]
 Select = Callable[[Manifest], SelectionRecord]
 OnStep = Callable[[str], None]
@@ -91,11 +92,26 @@ class ExportPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An artifact that was asked for and is not in the bundle, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """A published bundle and the verdict that it was published on."""
+    """A published bundle.
+
+    Attributes:
+        bundle: as published.
+        parity: the verdict on it.
+        left_out: what could not be converted, or failed parity.
+    """
 
     bundle: Bundle
     parity: ParityReport
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def export_bundle(
@@ -107,7 +123,7 @@ def export_bundle(
     select: Select | None = None,
     on_step: OnStep = lambda step: None,
 ) -> ExportResult:
-    """Make a bundle: whole, proven and measured, or not at all.
+    """Make a bundle of what can be converted and proven: complete and measured, or not at all.
 
     Args:
         vae: the Keras model, taken apart.
@@ -119,7 +135,7 @@ def export_bundle(
         on_step: told what is about to be done: once per artifact, then for parity and latency.
 
     Raises:
-        ExportError: a combination cannot be made, a conversion failed, or parity failed.
+        ExportError: a combination cannot be made, or every artifact was left out.
         BundleError: the bundle cannot be written.
     """
     plan.check()
@@ -129,7 +145,7 @@ def export_bundle(
             Component.DECODER: calibration_latents(vae, representative),
         }
         golden = make_golden(vae, representative)
-        records = []
+        records, left_out = [], []
         for file, component, format, precision in plan.files():
             on_step(f"{component} {precision} {format}")
             request = ExportRequest(
@@ -143,20 +159,38 @@ def export_bundle(
                 integer_io=plan.integer_io,
                 seed=representative.seed,
             )
-            records.append(_export_one(writer, file, format, request))
+            try:
+                records.append(_export_one(writer, file, format, request))
+            except ExportError as error:
+                left_out.append(LeftOut(file=file, reason=str(error)))
+        if not records:
+            raise ExportError(_nothing_left(left_out))
         manifest = _manifest(vae, plan, representative, tuple(records), golden, writer)
         on_step("parity")
-        bundle = writer.stage(manifest)
-        parity = check_parity(bundle, golden_reference(bundle), overrides=plan.overrides)
-        if not parity.passed and not plan.keep_failing and select is None:
-            raise ExportError(_failures(parity))
+        parity = _check(writer, manifest, plan)
+        while not (parity.passed or plan.keep_failing or select is not None):
+            # What is left may be another pair, so it is checked again.
+            failed = _failed(parity)
+            kept = tuple(r for r in manifest.artifacts if r.file not in failed)
+            for file in failed:
+                left_out.append(LeftOut(file=file, reason=failed[file]))
+                writer.drop(file)
+            if not kept:
+                raise ExportError(_nothing_left(left_out))
+            manifest = dataclasses.replace(manifest, artifacts=kept)
+            parity = _check(writer, manifest, plan)
         on_step("latency")
         latency = measure(writer.staging) if measure is not None else {}
         manifest = _with_results(manifest, parity, latency)
         if select is not None:
             manifest = _selected(manifest, select(manifest), writer)
         writer.stage(manifest)
-        return ExportResult(bundle=writer.publish(), parity=parity)
+        return ExportResult(bundle=writer.publish(), parity=parity, left_out=tuple(left_out))
+
+
+def _check(writer: BundleWriter, manifest: Manifest, plan: ExportPlan) -> ParityReport:
+    bundle = writer.stage(manifest)
+    return check_parity(bundle, golden_reference(bundle), overrides=plan.overrides)
 
 
 def tool_versions(formats: tuple[Format, ...]) -> dict[str, str]:
@@ -266,20 +300,39 @@ def _selected(manifest: Manifest, selection: SelectionRecord, writer: BundleWrit
     return dataclasses.replace(manifest, artifacts=kept, selection=selection)
 
 
-def _failures(parity: ParityReport) -> str:
-    lines = []
+def _failed(parity: ParityReport) -> dict[str, str]:
+    """Give the files that failed, and why; of a pair that failed with sound halves, both."""
+    failed = {s.file: _reason(s) for s in parity.subjects if s.file is not None and not s.passed}
     for subject in parity.subjects:
-        worst = [
-            f"{m.output} {m.metric} {m.value:.4g} (limit {m.limit:g})"
-            for m in subject.metrics
-            if not m.passed and m.value is not None
+        if subject.file is not None or subject.passed:
+            continue
+        halves = [
+            f"{component}.{precision}.{subject.format}"
+            for component, precision in (
+                (Component.ENCODER, subject.encoder_precision or subject.precision),
+                (Component.DECODER, subject.precision),
+            )
         ]
-        if not subject.passed:
-            reason = subject.failure or "; ".join(worst)
-            lines.append(f"{subject.subject} {subject.precision} {subject.format}: {reason}")
-    return (
-        "parity failed, so no bundle was written. "
-        + " | ".join(lines)
-        + ". Leave those precisions out, calibrate on data like yours (--calibration), set a limit "
+        if not failed.keys() & set(halves):
+            reason = f"sound alone, but not encoder and decoder in a row: {_reason(subject)}"
+            failed.update(dict.fromkeys(halves, reason))
+    return failed
+
+
+def _reason(subject: SubjectParity) -> str:
+    beyond = [
+        f"{m.output} {m.metric} {m.value:.4g} (limit {m.limit:g})"
+        for m in subject.metrics
+        if not m.passed and m.value is not None and m.limit is not None
+    ]
+    return f"{_PARITY_FAILED}: {subject.failure or '; '.join(beyond) or 'nothing was judged'}"
+
+
+def _nothing_left(left_out: list[LeftOut]) -> str:
+    reasons = " | ".join(f"{each.file}: {each.reason}" for each in left_out)
+    advice = (
+        " Leave those precisions out, calibrate on data like yours (--calibration), set a limit "
         "of your own (--tolerance), or publish it all the same with --keep-failing."
     )
+    proven = any(each.reason.startswith(_PARITY_FAILED) for each in left_out)
+    return f"No bundle was written. {reasons}{'.' + advice if proven else ''}"

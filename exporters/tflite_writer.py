@@ -115,6 +115,8 @@ class _Writer:
         # Each tensor as float and as int8, as far as it was asked for.
         self._real: dict[str, int] = {}
         self._stored: dict[str, int] = {}
+        # float32 tensors by the float16 constants that they are unpacked from.
+        self._wide: dict[int, int] = {}
 
     def write(self) -> bytes:
         graph, fb = self._graph, self._fb
@@ -296,7 +298,8 @@ class _Writer:
         if not integer and mode is WeightMode.FLOAT16:
             return [
                 self._widened(f"{node.output}/kernel", kernel.transpose(order)),
-                self._constant(f"{node.output}/bias", bias),
+                # LiteRT 1.1 reads the bias as it reads the kernel, whatever type it has.
+                self._widened(f"{node.output}/bias", bias),
             ], False
         per_channel = node.output not in self._plan.per_tensor
         weights = self._plan.int8_weights(node.output, kernel)
@@ -315,10 +318,12 @@ class _Writer:
         narrow = self._constant(
             f"{name}/float16", np.clip(values, -limit, limit).astype(np.float16)
         )
-        self._tensor(name, values.shape, "FLOAT32")
-        index = self._last()
-        self._operator("DEQUANTIZE", 3, [narrow], index)
-        return index
+        # The phases of a transposed convolution have one bias.
+        if narrow not in self._wide:
+            self._tensor(name, values.shape, "FLOAT32")
+            self._wide[narrow] = self._last()
+            self._operator("DEQUANTIZE", 3, [narrow], self._wide[narrow])
+        return self._wide[narrow]
 
     def _integer_bias(
         self, node: Node, weights: QuantizedWeights, bias: npt.NDArray[np.float32]

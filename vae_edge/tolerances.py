@@ -37,6 +37,7 @@ def _table(
     z_log_var: Limits,
     posterior: Limits,
     images: Limits,
+    generation: Limits | None = None,
     elbo: Limits,
     edge_latents: Limits,
     edge_images: Limits,
@@ -49,7 +50,7 @@ def _table(
             "z_log_var": z_log_var,
             "posterior": posterior,
             "reconstruction": images,
-            "generation": images,
+            "generation": generation or images,
             "elbo": elbo,
             **{f"edge_{name}": edge_latents for name in _LATENTS},
             "edge_reconstruction": edge_images,
@@ -71,7 +72,9 @@ _FLOAT32 = _table(
     z_mean=_EXACT,
     z_log_var={**_EXACT, "rmse": 3e-5, "psnr_db": 90},
     posterior={"max_shift_sigmas": 0.005, "max_kl_nats": 1e-5, "kl_term_change_nats": 0.001},
+    # Reconstructions of an encoder and a decoder in a row, whose edges make much of little.
     images={"max_abs_error": 1e-4, "rmse": 1e-5, "psnr_db": 100, "ssim": 0.99999},
+    generation={"max_abs_error": 1e-5, "rmse": 2e-6, "psnr_db": 114, "ssim": 0.99999},
     elbo=dict.fromkeys(METRICS_OF["elbo"], 0.001),
     edge_latents={"max_abs_error": 2e-4, "rmse": 5e-5},
     edge_images={"max_abs_error": 1e-3, "rmse": 5e-5},
@@ -81,7 +84,7 @@ _FLOAT32 = _table(
 # to eight times the worst that was seen. A twentieth of a sigma is drowned by the sampling noise
 # that the decoder was trained with, and the image's largest error is two of 255 grey levels.
 _FLOAT16 = _table(
-    z_mean={"max_abs_error": 0.001, "rmse": 0.0002, "cosine_similarity": 0.9999, "psnr_db": 74},
+    z_mean={"max_abs_error": 0.002, "rmse": 0.0005, "cosine_similarity": 0.9999, "psnr_db": 66},
     z_log_var={"max_abs_error": 0.002, "rmse": 0.001, "cosine_similarity": 0.9999, "psnr_db": 60},
     posterior={
         "mean_shift_sigmas": 0.01,

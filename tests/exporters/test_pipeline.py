@@ -90,21 +90,76 @@ def test_bundle_holds_what_its_manifest_says(tmp_path, tiny_vae, tiny_representa
     assert len(steps) == len(files) + 2
 
 
-def test_failed_parity_publishes_nothing_and_says_what_failed(
+IMPOSSIBLE = (parse_override("float32:reconstruction.psnr_db=500"),)
+
+
+def test_what_fails_parity_is_left_out_with_the_reason(tmp_path, tiny_vae, tiny_representative):
+    from exporters.pipeline import export_bundle
+
+    plan = plan_for(tmp_path / "out", Precision.FLOAT32, Precision.FLOAT16, overrides=IMPOSSIBLE)
+    result = export_bundle(tiny_vae, plan, tiny_representative)
+
+    published = {record.file for record in result.bundle.manifest.artifacts}
+    assert published == {
+        "encoder.float32.tflite",
+        "encoder.float16.tflite",
+        "decoder.float16.tflite",
+    }
+    assert names_in(tmp_path / "out") == published | {"manifest.json", "golden.npz"}
+    assert result.parity.passed
+    assert all(record.parity.passed for record in result.bundle.manifest.artifacts)
+    (left_out,) = result.left_out
+    assert left_out.file == "decoder.float32.tflite"
+    assert "parity failed: reconstruction psnr_db" in left_out.reason
+    assert "(limit 500)" in left_out.reason
+
+
+def test_nothing_is_published_where_everything_is_left_out(tmp_path, tiny_vae, tiny_representative):
+    from exporters.pipeline import export_bundle
+
+    plan = plan_for(tmp_path / "out", overrides=IMPOSSIBLE, components=(Component.DECODER,))
+    with pytest.raises(
+        ExportError, match=r"decoder\.float32\.tflite: parity failed: .*\(limit 500\)"
+    ):
+        export_bundle(tiny_vae, plan, tiny_representative)
+    assert names_in(tmp_path) == set()
+
+
+def test_what_fails_parity_is_published_where_that_is_asked(
     tmp_path, tiny_vae, tiny_representative
 ):
     from exporters.pipeline import export_bundle
 
-    plan = plan_for(tmp_path / "out", overrides=(parse_override("reconstruction.psnr_db=500"),))
-    with pytest.raises(ExportError, match=r"decoder float32 tflite: reconstruction psnr_db .* 500"):
-        export_bundle(tiny_vae, plan, tiny_representative)
-    assert names_in(tmp_path) == set()
-    kept = export_bundle(
-        tiny_vae, dataclasses.replace(plan, keep_failing=True), tiny_representative
-    )
+    plan = plan_for(tmp_path / "out", overrides=IMPOSSIBLE, keep_failing=True)
+    kept = export_bundle(tiny_vae, plan, tiny_representative)
+
     verdicts = {a.component: a.parity for a in kept.bundle.manifest.artifacts}
     assert not verdicts[Component.DECODER].passed
     assert verdicts[Component.ENCODER].passed
+    assert kept.left_out == ()
+
+
+def test_what_cannot_be_converted_does_not_lose_the_others(
+    tmp_path, tiny_vae, tiny_representative, monkeypatch
+):
+    from exporters import pipeline
+
+    real = pipeline._export_one
+
+    def refuse_int8(writer, file, format, request):
+        if request.precision is Precision.INT8:
+            raise ExportError(f"{request.component}: no operator for it")
+        return real(writer, file, format, request)
+
+    monkeypatch.setattr(pipeline, "_export_one", refuse_int8)
+    plan = plan_for(tmp_path / "out", Precision.FLOAT32, Precision.INT8)
+    result = pipeline.export_bundle(tiny_vae, plan, tiny_representative)
+
+    assert [(each.file, each.reason) for each in result.left_out] == [
+        ("encoder.int8.tflite", "encoder: no operator for it"),
+        ("decoder.int8.tflite", "decoder: no operator for it"),
+    ]
+    assert len(result.bundle.manifest.artifacts) == 2
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

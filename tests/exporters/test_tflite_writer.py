@@ -293,11 +293,51 @@ def test_float16_stores_half_the_bytes_of_every_kind_of_layer(chain, assert_writ
     sizes = [len(write_tflite(graph, each, 1)) for each in (FLOAT_PLAN, plan)]
     count = sum(op.kernel.size for op in ops if not isinstance(op, Reshape))
     assert sizes[0] - sizes[1] == pytest.approx(2 * count, rel=0.1)
+    # Biases too: LiteRT 1.1 takes a float32 one beside such a kernel for float16.
     half = [
-        op if isinstance(op, Reshape) else replace(op, kernel=np.float32(np.float16(op.kernel)))
+        op
+        if isinstance(op, Reshape)
+        else replace(
+            op,
+            kernel=np.float32(np.float16(op.kernel)),
+            bias=np.float32(np.float16(op.bias)),
+        )
         for op in ops
     ]
     assert_written(graph, plan, reference=chain((9, 9, 8), *half))
+    assert float_constants_beside(write_tflite(graph, plan, 1), "FLOAT16") == []
+
+
+def float_constants_beside(content: bytes, kernel: str) -> list[str]:
+    """Names of float32 constants that an operator reads beside a kernel unpacked from `kernel`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    (graph,) = model.subgraphs
+    kind = getattr(schema.TensorType, kernel)
+    unpacked = {
+        int(op.outputs[0]) for op in graph.operators if graph.tensors[op.inputs[0]].type == kind
+    }
+    return [
+        graph.tensors[i].name.decode()
+        for op in graph.operators
+        if unpacked & set(map(int, op.inputs))
+        for i in op.inputs
+        if graph.tensors[i].type == schema.TensorType.FLOAT32
+        and model.buffers[graph.tensors[i].buffer].data is not None
+    ]
+
+
+def test_phases_share_what_is_unpacked(chain):
+    """One bias for four convolutions is unpacked once."""
+    from exporters.tflite_model import TFLiteModel
+
+    op, bias = conv((3, 3), (8, 32)), normal(32)
+    graph = chain((9, 9, 8), *(replace(each, bias=bias) for each in (op, conv((3, 3), (32, 32)))))
+    plan = QuantizationPlan(weights=dict.fromkeys("ab", WeightMode.FLOAT16))
+
+    counts = TFLiteModel.parse(write_tflite(graph, plan, 1)).count()
+    assert counts["DEQUANTIZE"] == 3
 
 
 def test_float16_saturates_where_it_ends(chain):

@@ -14,7 +14,6 @@ from vae_edge.tolerances import (
     read_overrides,
 )
 
-
 JUDGED = [output for output in METRICS_OF if output != "repeatability"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.data_sources import (
@@ -33,12 +34,13 @@ from vae_edge.terms import Component, Format, Precision, Target
 from vae_edge.tolerances import parse_override
 
 if TYPE_CHECKING:
-    from exporters.pipeline import ExportPlan
+    from exporters.pipeline import ExportPlan, LeftOut
     from vae_edge.manifest import QualityBudget
     from vae_edge.verdict import Verdict
 
 __all__ = ["default_precisions", "export", "need_host", "run_export"]
 
+EXIT_LEFT_OUT = 1
 # What a deployer has a use for on any device. int8 is faster, smaller and closer to the model than
 # dynamic, which on a Cortex-A72 takes longer than float32 (docs/performance.md): it is made when
 # asked for, or where this device decides.
@@ -148,6 +150,8 @@ def export(
 ) -> None:
     """Split a Keras VAE, convert it, prove it and measure it: a bundle to deploy.
 
+    Exit 0 all of it, 1 a bundle without what could not be converted or proven, 2 no bundle.
+
     Examples:
     `vae-edge export --format tflite`
 
@@ -186,7 +190,7 @@ def export(
             note("Exporting the MNIST VAE that ships with vae-edge (name a .keras file for yours).")
         destination = out or Path("build") / _default_name(source)
         plan = ExportPlan(destination=destination, **plan_options)  # type: ignore[arg-type]
-        found = run_export(
+        found, left_out = run_export(
             source,
             plan,
             calibration=calibration,
@@ -196,7 +200,9 @@ def export(
             budget=budget,
             check_interrupted=check_interrupted,
         )
-    _print_result(destination, found, plan, as_json)
+    _print_result(destination, found, left_out, plan, as_json)
+    if left_out:
+        raise typer.Exit(EXIT_LEFT_OUT)
 
 
 def run_export(
@@ -210,8 +216,10 @@ def run_export(
     budget: QualityBudget | None = None,
     report: Path | None = None,
     check_interrupted: Callable[[], None] = lambda: None,
-) -> tuple[Verdict, ...]:
-    """Load, export, prove and measure, with one progress display on stderr; give the verdicts.
+) -> tuple[tuple[Verdict, ...], tuple[LeftOut, ...]]:
+    """Load, export, prove and measure, with one progress display on stderr.
+
+    Gives the verdicts on what was published, and what was left out.
 
     With `budget`, only the best choice within it is published. With `report`, the whole benchmark
     report is written there too. `check_interrupted` is called before every step.
@@ -250,7 +258,7 @@ def run_export(
         if report is not None:
             hooks.write_report(report, result.bundle.manifest)
         display.update(task, advance=1, description="done")
-    return hooks.verdicts(result.bundle.manifest)
+    return hooks.verdicts(result.bundle.manifest), result.left_out
 
 
 def _default_name(model: Path) -> str:
@@ -279,7 +287,11 @@ def _installed(name: str) -> bool:
 
 
 def _print_result(
-    destination: Path, verdicts: tuple[Verdict, ...], plan: ExportPlan, as_json: bool
+    destination: Path,
+    verdicts: tuple[Verdict, ...],
+    left_out: tuple[LeftOut, ...],
+    plan: ExportPlan,
+    as_json: bool,
 ) -> None:
     from vae_edge.bundle import Bundle
     from vae_edge.cli.tables import bundle_table
@@ -292,6 +304,7 @@ def _print_result(
             "bundle": str(destination),
             "manifest": encode(manifest),
             "verdicts": encode(verdicts),
+            "left_out": encode(left_out),
         }
         typer.echo(json.dumps(document))
         return
@@ -302,6 +315,15 @@ def _print_result(
             out, manifest.selection, "Chosen (>) by what was measured here, and from what"
         )
     print_verdicts(out, verdicts)
+    for each in left_out:
+        out.print(Text(f"Left out: {each.file}: {each.reason}", style="red"), soft_wrap=True)
+    if left_out:
+        out.print(
+            "The bundle holds the rest. --keep-failing publishes what fails parity too, "
+            "--tolerance sets a limit of your own, --calibration takes ranges from other images.",
+            "",
+            soft_wrap=True,
+        )
     out.print(f"Bundle: {destination}", soft_wrap=True)
     out.print(f"Next:   vae-edge parity {destination}", soft_wrap=True)
     if not plan.batch:

@@ -155,7 +155,7 @@ def _export(places: _Places, data_dir: Path | None, check_interrupted: Callable[
         precisions=default_precisions(formats, ()),
         replace=True,
     )
-    run_export(
+    _, left_out = run_export(
         places.model,
         plan,
         calibration="auto",
@@ -165,6 +165,8 @@ def _export(places: _Places, data_dir: Path | None, check_interrupted: Callable[
         report=places.benchmark,
         check_interrupted=check_interrupted,
     )
+    for each in left_out:
+        note(f"note: not in the bundle: {each.file}: {each.reason}")
     note(f"Exported, proven and measured: {places.bundle}")
 
 
