@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HOST := $(VENV)/.installed-host
 DEV := $(VENV)/.installed-dev
 
-.PHONY: quickstart test check format clean help
+.PHONY: quickstart test runtimes check format clean help
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,6 +32,9 @@ quickstart: $(HOST) ## Train, export, prove and benchmark a VAE, in a minute or 
 
 test: $(DEV) ## Run the tests
 	$(BIN)/python -m pytest
+
+runtimes: $(DEV) ## Run exported artifacts on the oldest and newest runtimes (needs Python 3.11)
+	$(BIN)/python -m pytest -m runtimes tests/runtimes
 
 check: $(DEV) ## Lint, formatting and types
 	$(BIN)/ruff check .
