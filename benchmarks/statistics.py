@@ -14,7 +14,15 @@ import numpy as np
 
 from vae_edge.errors import UsageError
 
-__all__ = ["Interval", "Summary", "relative_spread", "speedup_interval", "summarize", "taken"]
+__all__ = [
+    "Interval",
+    "Summary",
+    "median_ratio_interval",
+    "relative_spread",
+    "speedup_interval",
+    "summarize",
+    "taken",
+]
 
 _RESAMPLES = 2000
 # Makes the MAD of normally distributed samples an estimate of their standard deviation.
@@ -113,4 +121,46 @@ def speedup_interval(
     value = np.median(rounds, axis=0)
     return Interval(
         value=float(value[0] / value[1]), low=float(low), high=float(high), confidence=confidence
+    )
+
+
+def median_ratio_interval(
+    numerator: Sequence[float | None],
+    denominator: Sequence[float | None],
+    *,
+    seed: int,
+    confidence: float = 0.95,
+) -> Interval:
+    """Give median(numerator) / median(denominator) of samples that were taken at different times.
+
+    The interval is a percentile bootstrap (Efron 1979) that resamples the two apart: unlike the
+    rounds of one run, they shared no disturbance. What disturbed the whole of either is not in it.
+
+    Args:
+        numerator: durations, positive; None is left out.
+        denominator: durations in the same unit, as many or not.
+        seed: of the resampling.
+        confidence: between 0 and 1.
+
+    Raises:
+        UsageError: no samples on either side, or a duration is not positive.
+    """
+    sides = [np.asarray(taken(samples), np.float64) for samples in (numerator, denominator)]
+    if not all(len(side) and (side > 0).all() for side in sides):
+        raise UsageError(
+            "a ratio needs at least one sample on each side, all longer than 0; received "
+            f"{len(sides[0])} and {len(sides[1])} samples."
+        )
+    rng = np.random.default_rng(seed)
+    above, below = (
+        np.median(side[rng.integers(0, len(side), size=(_RESAMPLES, len(side)))], axis=1)
+        for side in sides
+    )
+    tail = (1 - confidence) / 2 * 100
+    low, high = np.percentile(above / below, (tail, 100 - tail))
+    return Interval(
+        value=float(np.median(sides[0]) / np.median(sides[1])),
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
     )

@@ -23,6 +23,7 @@ COMMANDS = (
     "parity",
     "explain",
     "benchmark",
+    "compare",
     "inspect",
     "generate",
     "reconstruct",

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.statistics import (
     Summary,
+    median_ratio_interval,
     relative_spread,
     speedup_interval,
     summarize,
@@ -94,3 +95,22 @@ def test_rounds_that_cannot_be_compared_are_an_error(
 ) -> None:
     with pytest.raises(UsageError, match="the same rounds of both"):
         speedup_interval(reference, candidate, seed=0)
+
+
+def test_ratio_of_two_runs_resamples_each_apart() -> None:
+    # Of 2 and 4 the medians 2, 3, 4 come up at 1/4, 1/2, 1/4; of 1 and 1 only 1.
+    found = median_ratio_interval([2.0, 4.0], [1.0, None, 1.0, 1.0], seed=0)
+    assert (found.low, found.value, found.high) == (2.0, 3.0, 4.0)
+    # The same row twice: paired rounds would give 1 alone.
+    same = median_ratio_interval([2.0, 4.0], [2.0, 4.0], seed=0)
+    assert (same.low, same.value, same.high) == (0.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator"), [([], [1.0]), ([1.0], [None]), ([0.0], [1.0]), ([1.0], [-1.0])]
+)
+def test_ratio_of_two_runs_needs_positive_samples_on_both_sides(
+    numerator: list[float | None], denominator: list[float | None]
+) -> None:
+    with pytest.raises(UsageError, match="at least one sample on each side"):
+        median_ratio_interval(numerator, denominator, seed=0)

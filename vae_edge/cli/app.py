@@ -1,6 +1,6 @@
 """Assembles the commands, and turns every error into one paragraph and an exit code.
 
-Exit codes: 0 done or passed, 1 parity failed, 2 could not run, 130 interrupted.
+Exit codes: 0 done or passed, 1 a check failed (parity, speed), 2 could not run, 130 interrupted.
 Command modules import typer and the shared terms only; what a command needs it imports in its body,
 so that `--help` is quick and a device never meets a host package.
 """
@@ -18,6 +18,7 @@ import typer
 from vae_edge._version import __version__
 from vae_edge.cli import (
     benchmark,
+    compare,
     doctor,
     explain,
     export,
@@ -51,6 +52,7 @@ for command in (
     parity.parity,
     explain.explain,
     benchmark.benchmark,
+    compare.compare,
     inspect.inspect,
     generate.generate,
     reconstruct.reconstruct,
