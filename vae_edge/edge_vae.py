@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from vae_edge.bundle import Bundle
 from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
+from vae_edge.latents import Interpolation, interpolate_latents, manifold_latents
 from vae_edge.manifest import ArtifactRecord
 from vae_edge.runners.base import Runner
-from vae_edge.runners.batching import run_batched
+from vae_edge.runners.batching import regroup, rows_at_once, run_batched
 from vae_edge.terms import COMPONENT_OUTPUTS, EXACTNESS, Component, FloatArray, Format, Precision
 
 __all__ = ["EdgeVAE", "Posterior"]
@@ -163,6 +164,104 @@ class EdgeVAE:
     def reconstruct(self, images: npt.ArrayLike) -> FloatArray:
         """Encode each image and decode its z_mean: float32 (count, height, width, channels)."""
         return self.decode(self.encode(images).z_mean)
+
+    def encode_stream(self, images: Iterable[npt.ArrayLike]) -> Iterator[Posterior]:
+        """Encode images as they come, holding no more than one chunk of them at a time.
+
+        Args:
+            images: single images (height, width, channels), arrays of several (count, height,
+                width, channels), or both; a (memory-mapped) array of all of them serves too.
+
+        Yields:
+            The posteriors of the next 32 images (a fixed batch: of whole batches), in their order;
+            the last time of those that are left.
+
+        Raises:
+            ArtifactError: as `encode`, when the image in question is reached.
+        """
+        axes, size = len(self.image_shape), rows_at_once(self.encoder)
+        return (self.encode(chunk) for chunk in regroup(images, axes, size))
+
+    def decode_stream(self, z: Iterable[npt.ArrayLike]) -> Iterator[FloatArray]:
+        """Decode latents as they come, holding no more than one chunk of images at a time.
+
+        Args:
+            z: rows (latent_dim,), arrays of several (count, latent_dim), or both.
+
+        Yields:
+            The next 32 images (a fixed batch: whole batches), float32 (count, height, width,
+            channels), in the order of their latents; the last time those that are left.
+
+        Raises:
+            ArtifactError: as `decode`, when the row in question is reached.
+        """
+        size = rows_at_once(self.decoder)
+        return (self.decode(chunk) for chunk in regroup(z, 1, size))
+
+    def generate_stream(
+        self, count: int, *, seed: int | np.random.Generator | None = None
+    ) -> Iterator[FloatArray]:
+        """Give the images that `generate` gives, in chunks as `decode_stream` does.
+
+        Raises:
+            ArtifactError: count is negative.
+        """
+        if count < 0:
+            raise ArtifactError(f"count must be 0 or more; received {count}.")
+        rng, size = np.random.default_rng(seed), rows_at_once(self.decoder)
+        # Draws in pieces are the draws of one piece: a row does not depend on the chunk's size.
+        return self.decode_stream(
+            rng.standard_normal((min(size, count - start), self.latent_dim), dtype=np.float32)
+            for start in range(0, count, size)
+        )
+
+    def interpolate(
+        self,
+        start: npt.ArrayLike,
+        end: npt.ArrayLike,
+        steps: int = 8,
+        *,
+        method: Interpolation | str = Interpolation.LINEAR,
+    ) -> FloatArray:
+        """Decode the way from one latent to another (`vae_edge.latents.interpolate_latents`).
+
+        Args:
+            start: (latent_dim,), e.g. a row of `encode(...).z_mean`.
+            end: the same.
+            steps: how many images, the two ends included; 2 or more.
+            method: `linear`, or `slerp` along the arc between them.
+
+        Returns:
+            float32, (steps, height, width, channels), in [0, 1].
+
+        Raises:
+            ArtifactError: as `interpolate_latents` and `decode`.
+        """
+        return self.decode(interpolate_latents(start, end, steps, method=method))
+
+    def manifold(
+        self,
+        steps: int = 20,
+        *,
+        span: float | None = None,
+        axes: tuple[int, int] | None = None,
+    ) -> FloatArray:
+        """Decode a grid of equal probability under the prior (`vae_edge.latents.manifold_latents`).
+
+        Args:
+            steps: grid lines each way.
+            span: outermost grid line in standard deviations, at most 6; by default each image
+                stands for an equal part of the whole prior.
+            axes: the latents that run to the right and upwards, all others being 0; needed where
+                there are more than two.
+
+        Returns:
+            float32, (steps * steps, height, width, channels), by rows from the top left.
+
+        Raises:
+            ArtifactError: as `manifold_latents`.
+        """
+        return self.decode(manifold_latents(steps, self.latent_dim, span=span, axes=axes))
 
     def sample(
         self, posterior: Posterior, *, seed: int | np.random.Generator | None = None

@@ -2,16 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from vae_edge.errors import ArtifactError
 from vae_edge.runners.base import Runner
 from vae_edge.terms import FloatArray
 
-__all__ = ["run_batched"]
+__all__ = ["regroup", "rows_at_once", "run_batched"]
 
 # Throughput falls again past this on the CPUs measured: the activations no longer fit the cache.
 _FREE_BATCH = 32
+
+
+def rows_at_once(runner: Runner) -> int:
+    """How many rows to hand to `run_batched` when they come as a stream.
+
+    32; for a fixed batch the whole batches that 32 rows fill, and at least one.
+    """
+    batch = runner.inputs[0].batch or 1
+    return max(batch, _FREE_BATCH // batch * batch)
+
+
+def regroup(
+    items: Iterable[npt.ArrayLike], axes: int, size: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Give the rows of a stream in chunks of `size`, the last one with what is left.
+
+    Args:
+        items: single rows, of `axes` axes, or arrays of several, of one axis more.
+        axes: axes of one row.
+        size: rows per chunk, 1 or more.
+
+    Yields:
+        (count, ...) with 1 to `size` rows of one dtype and shape.
+
+    Raises:
+        ArtifactError: an item has other axes, or another shape or dtype than the one before it.
+    """
+    if isinstance(items, np.ndarray) and items.ndim == axes + 1:
+        # Slices of a memory map, without a copy of the rows one by one.
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
+        return
+    waiting: list[npt.NDArray[np.generic]] = []
+    held = 0
+    for item in items:
+        rows = _rows(item, axes, waiting[-1] if waiting else None)
+        while len(rows):
+            taken, rows = rows[: size - held], rows[size - held :]
+            waiting.append(taken)
+            held += len(taken)
+            if held == size:
+                yield np.concatenate(waiting)
+                waiting, held = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _rows(
+    item: npt.ArrayLike, axes: int, before: npt.NDArray[np.generic] | None
+) -> npt.NDArray[np.generic]:
+    rows = np.asarray(item)
+    if rows.ndim not in (axes, axes + 1):
+        raise ArtifactError(
+            f"a stream gives rows of {axes} axes, or arrays of several; received {rows.shape}."
+        )
+    rows = rows[np.newaxis] if rows.ndim == axes else rows
+    if before is not None and (rows.shape[1:], rows.dtype) != (before.shape[1:], before.dtype):
+        raise ArtifactError(
+            f"a stream gives rows of one shape and type; received {rows.dtype} {rows.shape[1:]} "
+            f"after {before.dtype} {before.shape[1:]}."
+        )
+    return rows
 
 
 def run_batched(runner: Runner, rows: FloatArray) -> dict[str, FloatArray]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.files import replaced_file
+from vae_edge.latents import manifold_latents
 from vae_edge.terms import FloatArray
 from vae_edge.training.arrays import LabelArray
 
@@ -115,8 +115,7 @@ def draw_manifold(folder: Path, *, decode: Decode, side: int = _MANIFOLD_SIDE) -
     Grid lines stand at the quantiles of N(0, 1), so each tile stands for an equal part of the
     prior; the first dimension runs to the right, the second upwards.
     """
-    quantiles = [NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)]
-    z = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], np.float32)
+    z = manifold_latents(side, 2)
     return _save_tiles(folder / "manifold.png", decode(z), columns=side)
 
 
