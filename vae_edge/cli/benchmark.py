@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark"]
 
+EXIT_NOT_QUIET = 1
+
 
 def benchmark(
     bundle: BundlePath,
@@ -64,6 +66,13 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    require_quiet: Annotated[
+        bool,
+        typer.Option(
+            "--require-quiet",
+            help="Exit 1, after printing the result, if the machine was not fit to measure on.",
+        ),
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure the latency of every artifact of a bundle, beside the Keras model where it can run.
@@ -117,6 +126,9 @@ def benchmark(
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:
         note(f"warning: {warning.text}")
+    if require_quiet and report.warnings:
+        note(f"failed: --require-quiet, and the run has {len(report.warnings)} warning(s).")
+        raise typer.Exit(EXIT_NOT_QUIET)
 
 
 def _check_writable(out: Path) -> None:

@@ -311,6 +311,20 @@ def test_warnings_and_skipped_runtimes_go_to_stderr(
     assert "governor" not in captured.out
 
 
+def test_require_quiet_fails_after_the_result_and_its_reasons(
+    run: FakeRun, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle, "--require-quiet") == 0
+    assert "failed:" not in capsys.readouterr().err
+    run.report = replace(REPORT, warnings=(FitnessWarning(code="load", text="It was busy."),))
+    assert invoke(bundle, "--require-quiet", "--out", tmp_path / "r.json") == 1
+    captured = capsys.readouterr()
+    assert "median ms" in captured.out
+    assert "warning: It was busy." in captured.err
+    assert "failed: --require-quiet, and the run has 1 warning(s)." in captured.err
+    assert read_report((tmp_path / "r.json").read_text(), "r.json") == run.report
+
+
 def test_options_reach_the_run(run: FakeRun, bundle: Path) -> None:
     options = ["--threads", "3", "--rounds", "7", "--format", "onnx", "--precision", "int8"]
     options += ["--precision", "float16", "--component", "decoder", "--verbose"]
