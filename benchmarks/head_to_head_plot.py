@@ -13,12 +13,12 @@ from benchmarks.head_to_head_report import HeadToHead, Row
 from vae_edge.files import replaced_file
 from vae_edge.terms import Component, Format, Precision
 
-__all__ = ["error_of", "pareto_front", "write_plot"]
+__all__ = ["COLOURS", "LEAST_ERROR", "MARKERS", "error_of", "pareto_front", "write_plot"]
 
 _DPI = 150
 # Identical outputs have no place on a logarithmic axis; float32 rounds to about this.
-_LEAST_ERROR = 1e-8
-_COLOURS = {
+LEAST_ERROR = 1e-8
+COLOURS = {
     Precision.FLOAT32: "#1f77b4",
     Precision.FLOAT16: "#17a2a2",
     Precision.DYNAMIC: "#2ca02c",
@@ -26,7 +26,7 @@ _COLOURS = {
     Precision.INT16X8: "#9467bd",
     Precision.INT4: "#8c564b",
 }
-_MARKERS = {Format.TFLITE: "o", Format.ONNX: "s", None: "^"}
+MARKERS = {Format.TFLITE: "o", Format.ONNX: "s", None: "^"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,9 @@ def error_of(row: Row) -> float | None:
         return None
     encoder, decoder = row.quality.encoder, row.quality.decoder
     if encoder is not None:
-        return max((encoder.z_mean_mean + encoder.z_log_var_mean) / 2, _LEAST_ERROR)
+        return max((encoder.z_mean_mean + encoder.z_log_var_mean) / 2, LEAST_ERROR)
     if decoder is not None:
-        return max(float(10 ** (-decoder.psnr_db / 20)), _LEAST_ERROR)
+        return max(float(10 ** (-decoder.psnr_db / 20)), LEAST_ERROR)
     return None
 
 
@@ -104,11 +104,11 @@ def write_plot(report: HeadToHead, path: Path) -> None:
 def _draw(axes: Any, rows: Sequence[Row], panel: _Panel) -> None:
     shown = [(row, value) for row in rows if (value := panel.value(row)) is not None]
     for row, value in shown:
-        colour = _COLOURS[row.precision]
+        colour = COLOURS[row.precision]
         axes.plot(
             row.median_us,
             value,
-            marker=_MARKERS[row.format],
+            marker=MARKERS[row.format],
             markersize=10 if row.ours else 8,
             markerfacecolor=colour if row.ours else "none",
             markeredgecolor="black" if row.ours else colour,
@@ -163,10 +163,10 @@ def _legend_handles() -> list[Any]:
         return lines.Line2D([], [], label=label, **{"linestyle": "none", **style})
 
     return [
-        *(handle(str(p), marker="o", color=colour, markersize=8) for p, colour in _COLOURS.items()),
+        *(handle(str(p), marker="o", color=colour, markersize=8) for p, colour in COLOURS.items()),
         *(
             handle(str(f or "SavedModel"), marker=marker, color="0.4", markersize=8)
-            for f, marker in _MARKERS.items()
+            for f, marker in MARKERS.items()
         ),
         handle("Pareto front", linestyle="-", color="0.45"),
     ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vae_edge.cli.benchmark_files import Files
 from vae_edge.cli.console import interruptible, note, progress
 from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Threads, Verbose
-from vae_edge.errors import UsageError
-from vae_edge.files import replaced_file
 from vae_edge.terms import Component, Format, Precision
 
 if TYPE_CHECKING:
@@ -66,6 +64,25 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write a row per artifact to this CSV file.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw latency against size and error, with the Pareto front, to this .png file "
+            "(or .svg, .pdf); needs matplotlib.",
+            show_default=False,
+        ),
+    ] = None,
     require_quiet: Annotated[
         bool,
         typer.Option(
@@ -94,8 +111,8 @@ def benchmark(
     from vae_edge.selection import budget_of
 
     budget = budget_of(min_psnr, max_error)
-    if out is not None:
-        _check_writable(out)
+    files = Files(out=out, csv=csv, plot=plot)
+    files.check()
     opened = Bundle.open(bundle)
     choice = choose_reference(opened, reference)
     if choice.warning:
@@ -115,9 +132,7 @@ def benchmark(
                 task, description="measuring", completed=done, total=total
             ),
         )
-    if out is not None:
-        with replaced_file(out) as part:
-            part.write_text(write_report(report), encoding="utf-8")
+    files.write(report)
     if as_json:
         typer.echo(write_report(report), nl=False)
     else:
@@ -129,15 +144,6 @@ def benchmark(
     if require_quiet and report.warnings:
         note(f"failed: --require-quiet, and the run has {len(report.warnings)} warning(s).")
         raise typer.Exit(EXIT_NOT_QUIET)
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse before the run, not after it, a file that cannot be written."""
-    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise UsageError(
-            f"--out {out}: expected a file in a directory that exists and is writable. "
-            "Make the directory, or choose another file."
-        )
 
 
 def _selection(

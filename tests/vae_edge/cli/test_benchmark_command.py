@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,52 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_run(
 ) -> None:
     assert invoke(bundle, "--out", tmp_path / "no" / "r.json") == 2
     assert "error: --out" in capsys.readouterr().err
+    assert run.path is None
+
+
+@pytest.mark.usefixtures("run")
+def test_csv_is_written_beside_the_table(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle, "--csv", tmp_path / "r.csv") == 0
+    lines = (tmp_path / "r.csv").read_bytes().split(b"\r\n")
+    assert lines[0].startswith(b"component,format,precision,")
+    assert lines[2].startswith(b"encoder,tflite,int8,,encoder.int8.tflite,1,2,1.234,")
+    assert "median ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "message"),
+    [
+        ("--csv", "no/r.csv", "error: --csv"),
+        ("--plot", "no/r.png", "error: --plot"),
+        ("--plot", "r.doc", "expected a file that ends in .png"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_run(
+    run: FakeRun,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    file: str,
+    message: str,
+) -> None:
+    assert invoke(bundle, option, tmp_path / file) == 2
+    assert message in capsys.readouterr().err
+    assert run.path is None
+
+
+def test_a_plot_without_matplotlib_is_refused_before_the_run(
+    run: FakeRun,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert invoke(bundle, "--plot", tmp_path / "r.png") == 2
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert run.path is None
 
 

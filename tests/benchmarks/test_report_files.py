@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import BenchmarkReport, Part, Speedup
+from benchmarks.report_csv import COLUMNS, report_csv
+from benchmarks.report_plot import points_of, require_matplotlib, write_plot
+from benchmarks.statistics import Interval
+from vae_edge.errors import RuntimeMissingError
+from vae_edge.keras_vae import KerasCall
+from vae_edge.manifest import CandidateRecord, QualityBudget, SelectionRecord
+from vae_edge.terms import Component
+
+MakeReport = Callable[[], BenchmarkReport]
+
+
+def with_error(report: BenchmarkReport, rmse: float | None) -> BenchmarkReport:
+    record = CandidateRecord(
+        file="encoder.int8.tflite",
+        size_bytes=100,
+        median_ms=1.0,
+        psnr_db=40.0,
+        rmse=rmse,
+        eligible=True,
+        chosen=True,
+        reason="fastest",
+    )
+    budget = QualityBudget(min_psnr_db=40.0, max_error=0.01)
+    return replace(report, best=SelectionRecord(budget=budget, candidates=(record,)))
+
+
+def test_csv_has_a_row_per_candidate_with_plain_figures(make_report: MakeReport) -> None:
+    report = make_report()
+    speedup = Speedup(against="k", interval=Interval(value=2.0, low=1.5, high=2.5, confidence=0.95))
+    artifact = replace(
+        report.candidates[0], batch=8, peak_rss_bytes=4096, times_faster_than_keras=speedup
+    )
+    both = replace(artifact, part=Part.BOTH, files=("e.tflite", "d.tflite"))
+    keras = replace(
+        artifact,
+        format=None,
+        keras_call=KerasCall.FUNCTION,
+        files=(),
+        size_bytes=None,
+        times_faster_than_keras=None,
+    )
+    text = report_csv(replace(report, machine='a "b", c', candidates=(artifact, both, keras)))
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0] == {
+        "component": "encoder",
+        "format": "tflite",
+        "precision": "int8",
+        "keras_call": "",
+        "files": "encoder.int8.tflite",
+        "batch": "8",
+        "threads": "1",
+        "median_ms": "1.0",
+        "p95_ms": "1.0",
+        "p99_ms": "1.0",
+        "mad_ms": "0.0",
+        "times_faster_than_keras": "2.0",
+        "times_faster_than_keras_low": "1.5",
+        "times_faster_than_keras_high": "2.5",
+        "times_faster_than_float32": "",
+        "times_faster_than_float32_low": "",
+        "times_faster_than_float32_high": "",
+        "size_bytes": "100",
+        "load_ms": "1.0",
+        "first_inference_ms": "2.0",
+        "peak_rss_bytes": "4096",
+        "runtime": "fake 1.0",
+        "machine": 'a "b", c',
+    }
+    assert rows[1]["files"] == "e.tflite+d.tflite"
+    assert (rows[2]["keras_call"], rows[2]["format"], rows[2]["size_bytes"]) == (
+        "tf.function",
+        "",
+        "",
+    )
+
+
+def test_points_are_single_artifacts_per_image(make_report: MakeReport) -> None:
+    report = with_error(make_report(), 0.25)
+    artifact = replace(report.candidates[0], batch=4)
+    both = replace(artifact, part=Part.BOTH, files=("e.tflite", "d.tflite"))
+    report = replace(report, candidates=(artifact, both))
+    (point,) = points_of(report, Component.ENCODER)
+    assert (point.latency_us, point.size_kb, point.error) == (250.0, 0.1, 0.25)
+    assert points_of(report, Component.DECODER) == ()
+
+
+def test_errors_are_none_where_unknown_and_never_zero(make_report: MakeReport) -> None:
+    def error(report: BenchmarkReport) -> float | None:
+        return points_of(report, Component.ENCODER)[0].error
+
+    assert error(make_report()) is None
+    assert error(with_error(make_report(), None)) is None
+    assert error(with_error(make_report(), 0.0)) == 1e-8
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("rmse", [0.25, None])
+def test_a_picture_is_drawn(make_report: MakeReport, tmp_path: Path, rmse: float | None) -> None:
+    path = tmp_path / "p.png"
+    write_plot(with_error(make_report(), rmse), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_matplotlib_the_command_that_adds_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RuntimeMissingError, match="not installed: pip install matplotlib"):
+        require_matplotlib()
