@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_edge.errors import DataError
+from vae_edge.pixels import to_floats
 from vae_edge.terms import FloatArray
 
 __all__ = ["LabelArray", "as_images", "as_labels"]
@@ -44,7 +45,7 @@ def as_images(array: npt.NDArray[Any], where: str) -> FloatArray:
             "file was written."
         )
     if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
+        return to_floats(array)
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if not np.issubdtype(array.dtype, np.floating):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_edge.errors import DataError
+from vae_edge.pixels import to_levels
 from vae_edge.training.arrays import LabelArray, as_images
 from vae_edge.training.dataset import Dataset, split
 
@@ -16,7 +17,7 @@ __all__ = ["load_image_folder"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 # Pillow's names for images that already are grey or RGB; anything else would need a choice from us.
-_MODES = {"1": "L", "L": "L", "RGB": "RGB"}
+_CHANNELS = {"1": 1, "L": 1, "RGB": 3}
 
 
 def load_image_folder(folder: Path) -> Dataset:
@@ -93,12 +94,12 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
 
     try:
         with Image.open(path) as image:
-            if image.mode not in _MODES:
+            if image.mode not in _CHANNELS:
                 raise DataError(
                     f"{path}: expected a grey or RGB image; received Pillow mode '{image.mode}'. "
                     "Convert it, e.g. Image.open(path).convert('L')."
                 )
-            return np.asarray(image.convert(_MODES[image.mode]), np.uint8)
+            return to_levels(image, _CHANNELS[image.mode])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # Pillow reports damaged PNGs as SyntaxError.
         raise DataError(
@@ -107,7 +108,7 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _describe(image: npt.NDArray[Any]) -> str:
-    kind = "grey" if image.ndim == 2 else "RGB"
+    kind = "grey" if image.shape[2] == 1 else "RGB"
     return f"{image.shape[1]}x{image.shape[0]} {kind}"
 
 

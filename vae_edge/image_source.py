@@ -1,0 +1,193 @@
+"""Where images come from: a picture, a folder, numpy's files or stdin, a chunk at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from vae_edge.errors import DataError
+from vae_edge.npy_stream import STDIN, NpyStream, open_npy
+from vae_edge.pixels import Fit, fit_picture, to_floats, to_levels
+from vae_edge.terms import FloatArray
+
+__all__ = ["IMAGE_KEYS", "IMAGE_SUFFIXES", "ImageSource", "open_images"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+IMAGE_KEYS = ("images", "x_test", "x_train", "x")
+_NAMES = {1: "L", 3: "RGB"}
+_FIT_HINT = "vae-edge encode and reconstruct do so with --fit resize, crop or pad."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Images that are read when they are asked for, once.
+
+    Attributes:
+        count: how many there are, at least 1.
+        files: names of the pictures in a folder, else None.
+        read: gives them in chunks of at most so many, float32 (count, height, width, channels).
+    """
+
+    count: int
+    files: tuple[str, ...] | None
+    read: Callable[[int], Iterator[FloatArray]]
+
+    def chunks(self, rows: int = 32) -> Iterator[FloatArray]:
+        """Give the images in order, at most `rows` at a time: float32, (count, *image_shape).
+
+        Raises:
+            DataError: one cannot be read or does not fit, when it is reached.
+        """
+        return self.read(rows)
+
+
+@contextlib.contextmanager
+def open_images(
+    path: str | Path, image_shape: tuple[int, ...], *, fit: Fit | None = None
+) -> Iterator[ImageSource]:
+    """Open images for reading in chunks.
+
+    Args:
+        path: a picture; a folder, whose pictures are taken in the order of their names; a `.npy`
+            or an entry `images`, `x_test`, `x_train` or `x` of an `.npz`, uint8 or floats in
+            [0, 1], of shape (count, height, width[, channels]) or one image; `-` for such a
+            `.npy` on stdin.
+        image_shape: (height, width, channels) that the model takes.
+        fit: what to do with images of another size, and with colour where the model is grey
+            (`vae_edge.pixels.fit_picture`); by default they are refused. Arrays that need it are
+            rounded to 8 bits first, as a picture would be.
+
+    Raises:
+        DataError: no such file, not images, none at all; without `fit`, an array of another shape.
+    """
+    path = Path(path)
+    if path != STDIN and not path.exists():
+        raise DataError(
+            f"{path}: no such file. Give a picture, a .npy file, an .npz file, or a folder."
+        )
+    if path.is_dir() and path != STDIN:
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise DataError(f"{path}: holds no pictures ({', '.join(IMAGE_SUFFIXES)}).")
+        yield _pictures(files, image_shape, fit, named=True)
+    elif path == STDIN or path.suffix.lower() in (".npy", ".npz"):
+        with open_npy(path, IMAGE_KEYS) as stream:
+            yield _array(stream, image_shape, fit)
+    else:
+        yield _pictures([path], image_shape, fit, named=False)
+
+
+def _pictures(
+    files: list[Path], image_shape: tuple[int, ...], fit: Fit | None, *, named: bool
+) -> ImageSource:
+    def read(rows: int) -> Iterator[FloatArray]:
+        for start in range(0, len(files), rows):
+            yield np.stack(
+                [_read_picture(file, image_shape, fit) for file in files[start : start + rows]]
+            )
+
+    names = tuple(file.name for file in files) if named else None
+    return ImageSource(count=len(files), files=names, read=read)
+
+
+def _read_picture(path: Path, image_shape: tuple[int, ...], fit: Fit | None) -> FloatArray:
+    height, width, channels = image_shape
+    try:
+        with Image.open(path) as picture:
+            same = picture.size == (width, height)
+            grey = picture.mode in ("1", "L", "LA")
+            # Before anything is unpacked: a small file may hold a huge picture.
+            if fit is None and (not same or (channels == 1 and not grey)):
+                raise DataError(
+                    f"{path}: is {picture.width}x{picture.height} {picture.mode}; the model takes "
+                    f"{width}x{height} {_NAMES.get(channels, f'{channels} channels')}. "
+                    f"Resize or convert it as in training; {_FIT_HINT}"
+                )
+            try:
+                if fit is None or same:
+                    return to_floats(to_levels(picture, channels))
+                return fit_picture(picture, image_shape, fit)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from error
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
+        raise DataError(f"{path}: cannot be read as a picture: {error}.") from error
+
+
+def _array(stream: NpyStream, image_shape: tuple[int, ...], fit: Fit | None) -> ImageSource:
+    shape = _as_images(stream.shape, image_shape)
+    plain = stream.dtype == np.uint8 or stream.dtype.kind == "f"
+    exact = shape is not None and shape[1:] == image_shape
+    if shape is None or not plain or (fit is None and not exact):
+        hint = "" if exact or shape is None else f" For another size or colour: {_FIT_HINT}"
+        raise DataError(
+            f"{stream.name}: holds {stream.dtype} {stream.shape}; expected images of "
+            f"{image_shape}, as uint8 or as floats in [0, 1].{hint}"
+        )
+    if not shape[0]:
+        raise DataError(f"{stream.name}: holds no images.")
+    # Pillow's own limit for the pictures that it opens.
+    if Image.MAX_IMAGE_PIXELS and shape[1] * shape[2] > 2 * Image.MAX_IMAGE_PIXELS:
+        raise DataError(f"{stream.name}: images of {shape[2]}x{shape[1]} are too large to fit.")
+
+    def read(rows: int) -> Iterator[FloatArray]:
+        # The axis of the count may be missing from an array of one image.
+        pieces = iter([stream.whole()]) if shape[0] == 1 else stream.chunks(rows)
+        for piece in pieces:
+            images = piece.reshape(-1, *shape[1:])
+            if exact:
+                levels = images.dtype == np.uint8
+                yield to_floats(images) if levels else np.asarray(images, np.float32)
+            else:
+                yield np.stack(
+                    [_fit_array(image, stream.name, image_shape, fit) for image in images]
+                )
+
+    return ImageSource(count=shape[0], files=None, read=read)
+
+
+def _as_images(given: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Give the shape as (count, height, width, channels): what the model's own shape allows first.
+
+    Of other shapes, three axes are one colour image where the last has 1 or 3 entries.
+    """
+    height, width, channels = image_shape
+    if given == image_shape or (channels == 1 and given == (height, width)):
+        return (1, *image_shape)
+    if given[1:] == image_shape or (channels == 1 and given[1:] == (height, width)):
+        return (given[0], *image_shape)
+    shape: tuple[int, ...] = given
+    if len(given) == 2:
+        shape = (1, *given, 1)
+    elif len(given) == 3:
+        shape = (1, *given) if given[2] in _NAMES else (*given, 1)
+    fits = len(shape) == 4 and shape[3] in _NAMES and all(shape[1:])
+    return shape if fits else None
+
+
+def _fit_array(
+    image: npt.NDArray[Any], name: str, image_shape: tuple[int, ...], fit: Fit | None
+) -> FloatArray:
+    assert fit is not None  # noqa: S101  refused before any is read
+    if image.dtype != np.uint8:
+        # Written so that NaN fails.
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise DataError(f"{name}: images must lie in [0, 1]. Divide 8-bit values by 255.")
+        image = np.rint(image.astype(np.float32) * 255).astype(np.uint8)
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    try:
+        return fit_picture(picture, image_shape, fit)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
