@@ -31,7 +31,7 @@ from vae_edge.errors import RuntimeMissingError, UsageError
 from vae_edge.manifest import QualityBudget
 from vae_edge.selection import DEFAULT_BUDGET
 
-__all__ = ["measure", "run_benchmark"]
+__all__ = ["measure", "run_benchmark", "start_worker"]
 
 WARMUP_ROUNDS = 2
 # Importing TensorFlow on a busy machine with little memory takes minutes; an inference does not.
@@ -85,7 +85,7 @@ def run_benchmark(
     before = read_state()
 
     def start(task: GroupTask) -> Worker:
-        return WorkerProcess(task, verbose=verbose, timeout_s=_TIMEOUT_S)
+        return start_worker(task, verbose=verbose)
 
     measured, skipped = measure(tasks, settings, start, on_progress)
     environment = read_environment(before, read_state())
@@ -105,6 +105,16 @@ def run_benchmark(
         warnings=find_warnings(environment, threads=threads, spreads=spreads),
     )
     return with_verdicts(report, bundle.manifest, budget)
+
+
+def start_worker(task: GroupTask, *, verbose: bool) -> Worker:
+    """Start a worker process for a task; it begins to prepare at once.
+
+    Args:
+        task: what it shall measure.
+        verbose: let what it prints through to stderr.
+    """
+    return WorkerProcess(task, verbose=verbose, timeout_s=_TIMEOUT_S)
 
 
 def _settings(threads: int, rounds: int, min_sample_ms: float, seed: int) -> Settings:

@@ -3,6 +3,7 @@
 `schema_version` history:
     1  first version.
     2  a verdict on every artifact, and the best choice among them on this machine.
+    3  artifacts that went on running for minutes (`sustained`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.environment import Environment
+from benchmarks.environment import Environment, MachineState
 from benchmarks.statistics import Interval
 from vae_edge import codec
 from vae_edge.errors import UsageError
@@ -32,13 +33,14 @@ __all__ = [
     "Settings",
     "SkippedGroup",
     "Speedup",
+    "SustainedRecord",
     "latency_records",
     "read_report",
     "report_schema",
     "write_report",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Part(str, Enum):
@@ -186,6 +188,36 @@ class SkippedGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SustainedRecord:
+    """An artifact that ran without a pause, and whether it slowed down.
+
+    Attributes:
+        file: the artifact.
+        duration_s: how long it ran, seconds.
+        window_s: what counts as the first and the last of it: a minute, or half of a shorter run.
+        samples: how many were taken.
+        first_ms: median of the first window, milliseconds per inference.
+        last_ms: median of the last window, which ends with the run.
+        last_over_first: ratio of the two, with its confidence interval; above 1 it slowed down.
+        windows_ms: median of every window from the start on, the last one perhaps shorter; None
+            for one in which no sample began.
+        before: the machine before the first sample.
+        after: the machine after the last one.
+    """
+
+    file: str
+    duration_s: float
+    window_s: float
+    samples: int
+    first_ms: float
+    last_ms: float
+    last_over_first: Interval
+    windows_ms: tuple[float | None, ...]
+    before: MachineState
+    after: MachineState
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkReport:
     """Everything that a run found, raw samples included.
 
@@ -204,6 +236,7 @@ class BenchmarkReport:
         verdicts: whether each artifact measured paid, beside float32 of its format.
         best: which of them are the best choice here, one per component, of whatever format; None
             where that was not asked.
+        sustained: one artifact per component that went on running; empty where not asked.
     """
 
     schema_version: int
@@ -219,6 +252,7 @@ class BenchmarkReport:
     warnings: tuple[FitnessWarning, ...]
     verdicts: tuple[Verdict, ...] = ()
     best: SelectionRecord | None = None
+    sustained: tuple[SustainedRecord, ...] = ()
 
 
 def latency_records(report: BenchmarkReport) -> Mapping[str, LatencyRecord]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vae_edge.cli.benchmark_files import Files
+from vae_edge.cli.benchmark_sustained import parse_duration, print_sustained
 from vae_edge.cli.console import interruptible, note, progress
 from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Threads, Verbose
 from vae_edge.terms import Component, Format, Precision
 
 if TYPE_CHECKING:
     from benchmarks.plan import Selection
+    from benchmarks.report import BenchmarkReport
 
 __all__ = ["benchmark"]
 
@@ -83,6 +85,16 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            "--sustained",
+            metavar="TIME",
+            help="Then run the best choice of each component this long (90s, 10m, 1h) without a "
+            "pause, and hold its last minute against its first: does heat slow it down?",
+            show_default=False,
+        ),
+    ] = None,
     require_quiet: Annotated[
         bool,
         typer.Option(
@@ -113,6 +125,7 @@ def benchmark(
     budget = budget_of(min_psnr, max_error)
     files = Files(out=out, csv=csv, plot=plot)
     files.check()
+    seconds = None if sustained is None else parse_duration(sustained)
     opened = Bundle.open(bundle)
     choice = choose_reference(opened, reference)
     if choice.warning:
@@ -133,10 +146,14 @@ def benchmark(
             ),
         )
     files.write(report)
+    if seconds is not None:
+        report = _sustain(report, bundle, seconds, verbose=verbose)
+        files.write(report)
     if as_json:
         typer.echo(write_report(report), nl=False)
     else:
         print_benchmark(report, opened.manifest, best_in_one_format(report, opened.manifest))
+        print_sustained(report.sustained)
     for skipped in report.skipped:
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:
@@ -144,6 +161,26 @@ def benchmark(
     if require_quiet and report.warnings:
         note(f"failed: --require-quiet, and the run has {len(report.warnings)} warning(s).")
         raise typer.Exit(EXIT_NOT_QUIET)
+
+
+def _sustain(
+    report: BenchmarkReport, bundle: Path, seconds: float, *, verbose: bool
+) -> BenchmarkReport:
+    from benchmarks.latency import start_worker
+    from benchmarks.sustained import with_sustained
+
+    lost = "The sustained run is lost; what came before it is in the files that were asked for."
+    with interruptible(lost), progress() as display:
+        task = display.add_task("loading", total=seconds)
+        return with_sustained(
+            report,
+            bundle,
+            seconds,
+            lambda group: start_worker(group, verbose=verbose),
+            on_progress=lambda file, passed: display.update(
+                task, description=f"sustained: {file}", completed=passed
+            ),
+        )
 
 
 def _selection(

@@ -21,11 +21,13 @@ from benchmarks.report import (
     Settings,
     SkippedGroup,
     Speedup,
+    SustainedRecord,
     read_report,
 )
 from benchmarks.statistics import Interval
 from vae_edge.bundle_writer import BundleWriter
 from vae_edge.cli import main
+from vae_edge.cli.benchmark_sustained import parse_duration
 from vae_edge.errors import ArtifactError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import (
@@ -106,7 +108,7 @@ KERAS = candidate(
     times_faster_than_float32=None,
 )
 REPORT = BenchmarkReport(
-    schema_version=2,
+    schema_version=3,
     vae_edge_version="0.1.0",
     started_utc="2030-01-01T00:00:00+00:00",
     machine="a small board, 4 cores",
@@ -372,6 +374,62 @@ def test_require_quiet_fails_after_the_result_and_its_reasons(
     assert read_report((tmp_path / "r.json").read_text(), "r.json") == run.report
 
 
+@pytest.mark.usefixtures("run")
+def test_a_sustained_run_follows_and_is_shown_and_written(
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = SustainedRecord(
+        file="encoder.int8.tflite",
+        duration_s=600.0,
+        window_s=60.0,
+        samples=9,
+        first_ms=1.0,
+        last_ms=1.5,
+        last_over_first=Interval(value=1.5, low=1.25, high=1.75, confidence=0.95),
+        windows_ms=(1.0, 1.5),
+        before=replace(STATE, clock_mhz=1800.0, temperature_c=45.25),
+        after=replace(STATE, clock_mhz=1500.0, throttled=("throttled now",)),
+    )
+    asked = []
+
+    def with_sustained(
+        report: BenchmarkReport, path: Path, seconds: float, start: Any, on_progress: Any
+    ) -> BenchmarkReport:
+        assert callable(start)
+        asked.append((path, seconds))
+        on_progress("encoder.int8.tflite", 1.0)
+        return replace(report, sustained=(record,))
+
+    monkeypatch.setattr("benchmarks.sustained.with_sustained", with_sustained)
+    assert invoke(bundle, "--sustained", "10m", "--out", tmp_path / "r.json") == 0
+    assert asked == [(bundle, 600.0)]
+    assert read_report((tmp_path / "r.json").read_text(), "r.json").sustained == (record,)
+    _, _, end = capsys.readouterr().out.partition("Sustained for 600 s: the first 60 s")
+    assert row(end, "encoder.int8.tflite") == (
+        ["1,000.0", "1,500.0", "1.500", "1.250-1.750", "1800", ">", "1500", "45.2", ">", "-"]
+    )
+    assert "encoder.int8.tflite: the firmware reports throttled now." in end
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 M ", 120), ("24h", 86400)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-1m", "0s", "0.5s", "25h", "1d", "nanm", "1e3s"])
+def test_what_is_no_duration_is_refused_before_the_run(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert invoke(bundle, f"--sustained={text}") == 2
+    assert "expected 1s to 24h" in capsys.readouterr().err
+    assert run.path is None
+
+
 def test_options_reach_the_run(run: FakeRun, bundle: Path) -> None:
     options = ["--threads", "3", "--rounds", "7", "--format", "onnx", "--precision", "int8"]
     options += ["--precision", "float16", "--component", "decoder", "--verbose"]
@@ -500,4 +558,4 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("run")
 def test_json_is_plain_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     invoke(bundle, "--json")
-    assert json.loads(capsys.readouterr().out)["schema_version"] == 2
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 3
