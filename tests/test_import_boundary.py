@@ -27,6 +27,10 @@ COMMANDS = (
     "inspect",
     "generate",
     "reconstruct",
+    "encode",
+    "decode",
+    "interpolate",
+    "manifold",
     "doctor",
 )
 
@@ -188,6 +192,11 @@ for line in (
     ["parity", bundle],
     ["generate", bundle, "--out", "a.npy"],
     ["reconstruct", bundle, "a.npy"],
+    ["encode", bundle, "a.npy"],
+    ["decode", bundle, "latents.npz"],
+    ["manifold", bundle],
+    ["generate", bundle, "--out", "b", "-n", "2"],
+    ["interpolate", bundle, "b/00000.png", "b/00001.png"],
     ["doctor"],
 ):
     with contextlib.redirect_stdout(io.StringIO()):
@@ -201,5 +210,16 @@ print(json.dumps({"codes": codes, "loaded": loaded()}))
 
     assert result["loaded"] == []
     assert result["codes"] == dict.fromkeys(
-        ("inspect", "parity", "generate", "reconstruct", "doctor"), 0
+        (
+            "inspect",
+            "parity",
+            "generate",
+            "reconstruct",
+            "encode",
+            "decode",
+            "manifold",
+            "interpolate",
+            "doctor",
+        ),
+        0,
     )

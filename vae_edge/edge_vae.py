@@ -13,11 +13,19 @@ import numpy.typing as npt
 
 from vae_edge.bundle import Bundle
 from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
-from vae_edge.latents import Interpolation, interpolate_latents, manifold_latents
+from vae_edge.latents import interpolate_latents, manifold_latents
 from vae_edge.manifest import ArtifactRecord
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import regroup, rows_at_once, run_batched
-from vae_edge.terms import COMPONENT_OUTPUTS, EXACTNESS, Component, FloatArray, Format, Precision
+from vae_edge.terms import (
+    COMPONENT_OUTPUTS,
+    EXACTNESS,
+    Component,
+    FloatArray,
+    Format,
+    Interpolation,
+    Precision,
+)
 
 __all__ = ["EdgeVAE", "Posterior"]
 

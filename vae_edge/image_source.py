@@ -14,8 +14,8 @@ from PIL import Image, UnidentifiedImageError
 
 from vae_edge.errors import DataError
 from vae_edge.npy_stream import STDIN, NpyStream, open_npy
-from vae_edge.pixels import Fit, fit_picture, to_floats, to_levels
-from vae_edge.terms import FloatArray
+from vae_edge.pixels import fit_picture, to_floats, to_levels
+from vae_edge.terms import Fit, FloatArray
 
 __all__ = ["IMAGE_KEYS", "IMAGE_SUFFIXES", "ImageSource", "open_images"]
 

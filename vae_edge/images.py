@@ -11,8 +11,7 @@ from PIL import Image
 from vae_edge.errors import DataError
 from vae_edge.files import replaced_file
 from vae_edge.image_source import IMAGE_SUFFIXES, open_images
-from vae_edge.pixels import Fit
-from vae_edge.terms import FloatArray
+from vae_edge.terms import Fit, FloatArray
 
 __all__ = ["IMAGE_SUFFIXES", "Fit", "open_images", "read_images", "tile", "write_image"]
 

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from enum import Enum
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_edge.errors import ArtifactError
-from vae_edge.terms import FloatArray
+from vae_edge.terms import FloatArray, Interpolation
 
-__all__ = ["MAX_SPAN", "Interpolation", "interpolate_latents", "manifold_latents"]
+__all__ = ["MAX_SPAN", "interpolate_latents", "manifold_latents"]
 
 # Beyond it the share of the prior that is left out is no longer told from 0 with enough digits.
 MAX_SPAN = 6.0
 # sin(angle) below which two directions count as the same line.
 _COLLINEAR = 1e-6
-
-
-class Interpolation(str, Enum):
-    """The way from one latent to another."""
-
-    LINEAR = "linear"
-    SLERP = "slerp"
-
-    def __str__(self) -> str:
-        return str(self.value)
 
 
 def interpolate_latents(

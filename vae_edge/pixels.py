@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from vae_edge.errors import DataError
-from vae_edge.terms import FloatArray
+from vae_edge.terms import Fit, FloatArray
 
-__all__ = ["Fit", "fit_picture", "to_floats", "to_levels"]
+__all__ = ["fit_picture", "to_floats", "to_levels"]
 
 _MODES = {1: "L", 3: "RGB"}
 # Pillow would clip these to 8 bits instead of scaling them.
 _DEEP = ("I", "F")
-
-
-class Fit(str, Enum):
-    """How a picture of another size or kind is made to fit the model."""
-
-    RESIZE = "resize"
-    CROP = "crop"
-    PAD = "pad"
-
-    def __str__(self) -> str:
-        return str(self.value)
 
 
 def to_levels(picture: Image.Image, channels: int) -> npt.NDArray[np.uint8]:

@@ -17,8 +17,10 @@ __all__ = [
     "COMPONENT_OUTPUTS",
     "EXACTNESS",
     "Component",
+    "Fit",
     "FloatArray",
     "Format",
+    "Interpolation",
     "Precision",
     "Target",
     "TensorSpec",
@@ -84,6 +86,21 @@ class Target(_Term):
     ANY = "any"
     X86 = "x86"
     ARM64 = "arm64"
+
+
+class Fit(_Term):
+    """How a picture of another size or kind is made to fit the model."""
+
+    RESIZE = "resize"
+    CROP = "crop"
+    PAD = "pad"
+
+
+class Interpolation(_Term):
+    """The way from one latent to another."""
+
+    LINEAR = "linear"
+    SLERP = "slerp"
 
 
 COMPONENT_INPUT: Mapping[Component, str] = MappingProxyType(

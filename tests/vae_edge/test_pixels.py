@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from vae_edge.errors import DataError
-from vae_edge.images import Fit, read_images
+from vae_edge.images import read_images
 from vae_edge.pixels import fit_picture, to_levels
+from vae_edge.terms import Fit
 from vae_edge.training.image_folder import load_image_folder
 
 WIDE = np.repeat(np.array([0, 0, 100, 200, 0, 0], np.uint8)[np.newaxis], 2, axis=0)

@@ -19,11 +19,15 @@ from vae_edge._version import __version__
 from vae_edge.cli import (
     benchmark,
     compare,
+    decode,
     doctor,
+    encode,
     explain,
     export,
     generate,
     inspect,
+    interpolate,
+    manifold,
     parity,
     quickstart,
     reconstruct,
@@ -56,6 +60,10 @@ for command in (
     inspect.inspect,
     generate.generate,
     reconstruct.reconstruct,
+    encode.encode,
+    decode.decode,
+    interpolate.interpolate,
+    manifold.manifold,
     doctor.doctor,
 ):
     app.command(no_args_is_help=False)(command)

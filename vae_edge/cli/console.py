@@ -9,15 +9,33 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from types import FrameType
-from typing import IO
+from typing import IO, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-__all__ = ["interruptible", "note", "print_error", "progress", "quiet", "results", "stderr_console"]
+__all__ = [
+    "counting",
+    "interruptible",
+    "note",
+    "print_error",
+    "progress",
+    "quiet",
+    "results",
+    "stderr_console",
+]
+
+_Chunk = TypeVar("_Chunk", bound=Sized)
 
 _PIPE_WIDTH = 140
 
@@ -51,14 +69,37 @@ def print_error(text: str) -> None:
 
 def progress() -> Progress:
     """Progress display on stderr: what is being done, how far, and for how long."""
-    return Progress(
+    return Progress(*_columns(), console=stderr_console())
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeElapsedColumn(),
-        console=stderr_console(),
     )
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[Iterable[_Chunk]], Iterator[_Chunk]]]:
+    """Give a function that passes chunks on and shows how many of `total` have gone through.
+
+    The bar is on stderr, on a terminal only, and disappears at the end.
+    """
+    console = stderr_console()
+    with Progress(
+        *_columns(), console=console, transient=True, disable=not console.is_terminal
+    ) as display:
+        task = display.add_task(what, total=total)
+
+        def counted(chunks: Iterable[_Chunk]) -> Iterator[_Chunk]:
+            for chunk in chunks:
+                yield chunk
+                display.update(task, advance=len(chunk))
+
+        yield counted
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vae_edge.cli.console import quiet, results
-from vae_edge.cli.options import BundlePath, FormatChoice, Json, PrecisionChoice, Threads
+from vae_edge.cli.console import counting, quiet, results
+from vae_edge.cli.options import BundlePath, FormatChoice, ImagesOut, Json, PrecisionChoice, Threads
 
 __all__ = ["generate"]
 
@@ -22,10 +22,7 @@ def generate(
         int | None,
         typer.Option("--seed", min=0, help="For the same images again.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="A picture (one sheet), a .npy file, or a folder of pictures."),
-    ] = Path("generated.png"),
+    out: ImagesOut = Path("generated.png"),
     format: FormatChoice = None,
     precision: PrecisionChoice = None,
     threads: Threads = 1,
@@ -35,7 +32,7 @@ def generate(
 
     Example: `vae-edge generate build/mnist-vae --count 16 --seed 7 --out digits.png`
     """
-    from vae_edge.cli.image_output import check_output, write_images
+    from vae_edge.cli.image_output import check_output, image_files, write_images
     from vae_edge.edge_vae import EdgeVAE
 
     check_output(out)
@@ -43,10 +40,17 @@ def generate(
         quiet(),
         EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
     ):
-        images = vae.generate(count, seed=seed)
         used = vae.decoder.name
-    files = write_images(out, images, columns=math.ceil(math.sqrt(count)))
+        with counting("images", count) as counted:
+            write_images(
+                out,
+                counted(vae.generate_stream(count, seed=seed)),
+                count=count,
+                image_shape=vae.image_shape,
+                columns=math.ceil(math.sqrt(count)),
+            )
     if as_json:
-        typer.echo(json.dumps({"artifact": used, "count": count, "files": list(map(str, files))}))
+        files = [str(file) for file in image_files(out, count)]
+        typer.echo(json.dumps({"artifact": used, "count": count, "files": files}))
     else:
         results().print(f"{count} images from {used}: {out}", soft_wrap=True)

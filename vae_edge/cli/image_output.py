@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vae_edge.errors import DataError, UsageError
-from vae_edge.files import replaced_file
+from vae_edge.errors import UsageError
 from vae_edge.images import IMAGE_SUFFIXES, tile, write_image
+from vae_edge.npy_stream import write_npy, written
 from vae_edge.terms import FloatArray
 
-__all__ = ["check_output", "is_sheet", "write_images"]
+__all__ = ["check_output", "image_files", "is_sheet", "write_images"]
 
 
 def is_sheet(out: Path) -> bool:
@@ -35,23 +38,64 @@ def check_output(out: Path) -> None:
         )
 
 
-def write_images(out: Path, images: FloatArray, *, columns: int) -> list[Path]:
-    """Write images as one sheet, one array, or numbered pictures in a folder; give the files."""
+def image_files(out: Path, count: int) -> Iterator[Path]:
+    """Give the files that `write_images` makes of `count` images."""
+    if is_sheet(out) or out.suffix.lower() == ".npy":
+        yield out
+        return
+    yield from (out / f"{index:05d}.png" for index in range(count))
+
+
+def write_images(
+    out: Path,
+    chunks: Iterable[FloatArray],
+    *,
+    count: int,
+    image_shape: tuple[int, ...],
+    columns: int,
+) -> None:
+    """Write images as one sheet, one array, or numbered pictures in a folder.
+
+    An array and a folder are written as the images come, and only a sheet is put together in
+    memory. Nothing appears under `out` before the last image is there.
+
+    Args:
+        out: as `check_output` allows.
+        chunks: float32 (n, height, width, channels) each, in [0, 1].
+        count: of all of them together.
+        image_shape: (height, width, channels).
+        columns: images per row of a sheet.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     if is_sheet(out):
-        write_image(out, tile(images, columns))
-        return [out]
-    if out.suffix.lower() == ".npy":
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with replaced_file(out) as part:
-                np.save(part, images, allow_pickle=False)
-        except OSError as error:  # numpy's own says only how many bytes were written
-            raise DataError(
-                f"{out}: cannot be written ({error.strerror or error}). Check that its folder is "
-                "writable and that the disk is not full."
-            ) from error
-        return [out]
-    files = [out / f"{index:05d}.png" for index in range(len(images))]
-    for file, image in zip(files, images, strict=True):
-        write_image(file, image)
-    return files
+        write_image(out, tile(np.concatenate(list(chunks)), columns))
+    elif out.suffix.lower() == ".npy":
+        write_npy(out, (count, *image_shape), chunks)
+    else:
+        with _filled_folder(out) as part:
+            files = image_files(part, count)
+            for chunk in chunks:
+                for image in chunk:
+                    write_image(next(files), image)
+
+
+@contextlib.contextmanager
+def _filled_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out`, and move what is in it there when the block ends well."""
+    # Inside a folder that exists, which may be another disk than the one it is mounted in.
+    there = out.is_dir()
+    part = (out if there else out.parent) / f".{out.name or 'images'}.tmp"
+    try:
+        with written(out):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            yield part
+            if there:
+                for file in part.iterdir():
+                    file.replace(out / file.name)
+            else:
+                part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

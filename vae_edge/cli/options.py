@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from vae_edge.terms import Format, Precision
+from vae_edge.terms import Fit, Format, Precision
 
 __all__ = [
     "BundlePath",
     "DataDir",
+    "FitChoice",
     "FormatChoice",
+    "ImagesOut",
+    "ImagesPath",
     "Json",
     "MaxError",
     "MinPsnr",
@@ -33,12 +36,33 @@ DataDir = Annotated[
         "not, or mnist.npz).",
     ),
 ]
+FitChoice = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit",
+        help="What to do with pictures of another size, and with colour where the model is grey: "
+        "stretch, cut out the middle, or add black. Default: refuse them.",
+        show_default=False,
+    ),
+]
 FormatChoice = Annotated[
     Format | None,
     typer.Option(
         "--format",
         help="Default: the first in the bundle that a runtime is installed for.",
         show_default=False,
+    ),
+]
+ImagesOut = Annotated[
+    Path,
+    typer.Option("--out", help="A picture (one sheet), a .npy file, or a folder of pictures."),
+]
+ImagesPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGES",
+        help="A picture, a folder, a .npy, an .npz with `images`, `x_test`, `x_train` or `x`, or "
+        "`-` for a .npy on stdin.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

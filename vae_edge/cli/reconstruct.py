@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from vae_edge.cli.console import quiet, results
-from vae_edge.cli.options import BundlePath, FormatChoice, Json, PrecisionChoice, Threads
+from vae_edge.cli.console import counting, quiet, results
+from vae_edge.cli.options import (
+    BundlePath,
+    FitChoice,
+    FormatChoice,
+    ImagesPath,
+    Json,
+    PrecisionChoice,
+    Threads,
+)
+from vae_edge.terms import FloatArray
+
+if TYPE_CHECKING:
+    from vae_edge.edge_vae import EdgeVAE
 
 __all__ = ["reconstruct"]
 
@@ -19,9 +32,7 @@ _COLUMNS = 16
 
 def reconstruct(
     bundle: BundlePath,
-    images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="A picture, a .npy file, or a folder.")
-    ],
+    images: ImagesPath,
     out: Annotated[
         Path,
         typer.Option(
@@ -29,6 +40,7 @@ def reconstruct(
             help="A picture (originals above their reconstructions), a .npy file, or a folder.",
         ),
     ] = Path("reconstructed.png"),
+    fit: FitChoice = None,
     format: FormatChoice = None,
     precision: PrecisionChoice = None,
     threads: Threads = 1,
@@ -38,58 +50,75 @@ def reconstruct(
 
     Example: `vae-edge reconstruct build/mnist-vae digit.png --out pair.png`
     """
-    from vae_edge.cli.image_output import check_output, is_sheet, write_images
+    from vae_edge.cli.image_output import check_output, image_files, is_sheet, write_images
     from vae_edge.edge_vae import EdgeVAE
-    from vae_edge.images import read_images
+    from vae_edge.images import open_images
 
     check_output(out)
+    figures = _Figures(keep_all=as_json)
     with (
         quiet(),
         EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
+        open_images(images, vae.image_shape, fit=fit) as source,
+        counting("images", source.count) as counted,
     ):
-        originals = read_images(images, vae.image_shape)
-        posterior = vae.encode(originals)
-        reconstructions = vae.decode(posterior.z_mean)
         used = f"{vae.encoder.name} and {vae.decoder.name}"
-    if is_sheet(out):
-        rows = [
-            part
-            for start in range(0, len(originals), _COLUMNS)
-            for part in _padded(originals, reconstructions, start)
-        ]
-        files = write_images(out, np.concatenate(rows), columns=min(_COLUMNS, len(originals)))
-    else:
-        files = write_images(out, reconstructions, columns=_COLUMNS)
-    rmse = np.sqrt(np.square(reconstructions - originals).mean(axis=(1, 2, 3), dtype=np.float64))
+        count, columns = source.count, min(_COLUMNS, source.count)
+        pairs = _pairs(vae, counted(source.chunks()), figures)
+        shown = _rows(list(pairs), columns) if is_sheet(out) else (copies for _, copies in pairs)
+        write_images(out, shown, count=count, image_shape=vae.image_shape, columns=columns)
     if as_json:
         typer.echo(
             json.dumps(
                 {
                     "artifacts": used,
-                    "rmse": rmse.tolist(),
-                    "z_mean": posterior.z_mean.tolist(),
-                    "files": list(map(str, files)),
+                    "rmse": figures.rmse,
+                    "z_mean": figures.z_mean,
+                    "files": [str(file) for file in image_files(out, count)],
                 }
             )
         )
         return
     results().print(
-        f"{len(originals)} images through {used}: {out} (RMSE per pixel: mean {rmse.mean():.4f}, "
-        f"worst {rmse.max():.4f})",
+        f"{count} images through {used}: {out} (RMSE per pixel: mean {figures.total / count:.4f}, "
+        f"worst {figures.worst:.4f})",
         soft_wrap=True,
     )
 
 
-def _padded(
-    originals: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    reconstructions: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    start: int,
-) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    """One row of originals and the row of their reconstructions, the last ones filled up."""
-    width = min(_COLUMNS, len(originals))
-    rows = []
-    for images in (originals, reconstructions):
-        row = images[start : start + width]
-        filler = np.zeros((width - len(row), *row.shape[1:]), np.float32)
-        rows.append(np.concatenate([row, filler]))
-    return rows
+class _Figures:
+    """RMSE per pixel, and z_mean, of the images so far; of each image only with `keep_all`."""
+
+    def __init__(self, *, keep_all: bool) -> None:
+        self.total = self.worst = 0.0
+        self.rmse: list[float] = []
+        self.z_mean: list[list[float]] = []
+        self._keep_all = keep_all
+
+    def add(self, originals: FloatArray, copies: FloatArray, z_mean: FloatArray) -> None:
+        rmse = np.sqrt(np.square(copies - originals).mean(axis=(1, 2, 3), dtype=np.float64))
+        self.total += float(rmse.sum())
+        self.worst = max(self.worst, float(rmse.max()))
+        if self._keep_all:
+            self.rmse += rmse.tolist()
+            self.z_mean += z_mean.tolist()
+
+
+def _pairs(
+    vae: EdgeVAE, chunks: Iterable[FloatArray], figures: _Figures
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    for originals in chunks:
+        z_mean = vae.encode(originals).z_mean
+        copies = vae.decode(z_mean)
+        figures.add(originals, copies, z_mean)
+        yield originals, copies
+
+
+def _rows(pairs: list[tuple[FloatArray, FloatArray]], columns: int) -> Iterator[FloatArray]:
+    """Rows of originals, each above the row of their copies, the last ones filled up."""
+    originals, copies = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    for start in range(0, len(originals), columns):
+        for images in (originals, copies):
+            row = images[start : start + columns]
+            filler = np.zeros((columns - len(row), *row.shape[1:]), np.float32)
+            yield np.concatenate([row, filler])

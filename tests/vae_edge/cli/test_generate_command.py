@@ -147,7 +147,7 @@ def test_interrupt_leaves_with_130(run_cli, tiny_bundle, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(EdgeVAE, "generate", interrupt)
+    monkeypatch.setattr(EdgeVAE, "generate_stream", interrupt)
     ran = run_cli("generate", tiny_bundle)
 
     assert ran.code == 130
