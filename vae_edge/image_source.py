@@ -50,7 +50,7 @@ class ImageSource:
 
 @contextlib.contextmanager
 def open_images(
-    path: str | Path, image_shape: tuple[int, ...], *, fit: Fit | None = None
+    path: str | Path, image_shape: tuple[int, ...], *, fit: Fit | str | None = None
 ) -> Iterator[ImageSource]:
     """Open images for reading in chunks.
 
@@ -60,14 +60,15 @@ def open_images(
             [0, 1], of shape (count, height, width[, channels]) or one image; `-` for such a
             `.npy` on stdin.
         image_shape: (height, width, channels) that the model takes.
-        fit: what to do with images of another size, and with colour where the model is grey
-            (`vae_edge.pixels.fit_picture`); by default they are refused. Arrays that need it are
-            rounded to 8 bits first, as a picture would be.
+        fit: `resize`, `crop` or `pad` (`vae_edge.pixels.fit_picture`) for images of another size,
+            and for colour where the model is grey; by default they are refused. Arrays that need
+            it are rounded to 8 bits first, as a picture would be.
 
     Raises:
-        DataError: no such file, not images, none at all; without `fit`, an array of another shape.
+        DataError: no such file, not images, none at all; without `fit`, an array of another shape;
+            an unknown `fit`.
     """
-    path = Path(path)
+    path, fit = Path(path), _fit(fit)
     if path != STDIN and not path.exists():
         raise DataError(
             f"{path}: no such file. Give a picture, a .npy file, an .npz file, or a folder."
@@ -82,6 +83,12 @@ def open_images(
             yield _array(stream, image_shape, fit)
     else:
         yield _pictures([path], image_shape, fit, named=False)
+
+
+def _fit(fit: Fit | str | None) -> Fit | None:
+    if fit is not None and fit not in list(Fit):
+        raise DataError(f"unknown fit '{fit}'. Choose one of: {', '.join(map(str, Fit))}.")
+    return None if fit is None else Fit(fit)
 
 
 def _pictures(

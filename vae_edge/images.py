@@ -33,9 +33,7 @@ def read_images(
     Raises:
         DataError: no such file, not an image, another size or number of channels, unknown `fit`.
     """
-    if fit is not None and fit not in list(Fit):
-        raise DataError(f"unknown fit '{fit}'. Choose one of: {', '.join(map(str, Fit))}.")
-    with open_images(path, image_shape, fit=None if fit is None else Fit(fit)) as source:
+    with open_images(path, image_shape, fit=fit) as source:
         return np.concatenate(list(source.chunks()))
 
 

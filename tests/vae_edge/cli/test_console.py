@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import pytest
 import typer
+from rich.console import Console
 
-from vae_edge.cli.console import interruptible, note, print_error, progress, quiet, results
+from vae_edge.cli.console import (
+    counting,
+    interruptible,
+    note,
+    print_error,
+    progress,
+    quiet,
+    results,
+)
 
 
 def test_results_go_to_stdout_and_notes_to_stderr(capfd):
@@ -96,3 +106,23 @@ def test_progress_is_shown_on_stderr_only(capfd):
     assert captured.out == ""
     assert "working" in captured.err
     assert "2/2" in captured.err
+
+
+def test_counting_passes_chunks_on_and_is_silent_where_nobody_looks(capfd):
+    with counting("images", 5) as counted:
+        assert list(counted(["abc", "de"])) == ["abc", "de"]
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_counting_shows_how_many_have_gone_through_on_a_terminal(monkeypatch):
+    file = io.StringIO()
+    terminal = Console(file=file, force_terminal=True, width=80)
+    monkeypatch.setattr("vae_edge.cli.console.stderr_console", lambda: terminal)
+
+    with counting("images", 5) as counted:
+        for _ in counted(["abc", "de"]):
+            pass
+
+    assert "images" in file.getvalue()
+    assert "5/5" in file.getvalue()
