@@ -15,7 +15,7 @@ def test_bundle_is_shown_with_every_artifact(run_cli, make_tiny_bundle):
     assert ran.code == 0
     assert ran.err == ""
     assert "Model tiny: images (4, 4, 1), latent_dim 2, SHA-256 abababababababab..." in ran.out
-    assert "Golden vectors: 5 images and 8 latents from noise" in ran.out
+    assert "Golden vectors: 5 images and 11 latents from noise" in ran.out
     assert "Calibration: 64 images (seed 3) from noise" in ran.out
     assert "Made with vae-edge 0.1.0" in ran.out
     assert "onnxruntime 1.19" in ran.out
@@ -126,6 +126,8 @@ def test_table_gives_parity_size_latency_and_times(run_cli, tiny_bundle):
                             "value": value,
                             "limit": 100.0,
                             "passed": False,
+                            "margin": 0.5,
+                            "tightest": value,
                         }
                         for output, value in (("z_mean", 40.06), ("z_log_var", 31.0))
                     ],
