@@ -459,7 +459,13 @@ class _Check:
         failure = ran.failure
         if failure is None:
             try:
-                metrics.extend(self._record(figure, looser) for figure in figures())
+                both = (record, encoder or record)
+                integer_io = any(
+                    spec.scale is not None
+                    for half in both
+                    for spec in (*half.inputs, *half.outputs)
+                )
+                metrics.extend(self._record(each, looser, integer_io) for each in figures())
             except ParityError as error:
                 failure = f"{record.file}: {error}"
         rows = self.reference.images if record.component is Component.ENCODER or encoder else None
@@ -477,9 +483,10 @@ class _Check:
             failure=failure,
         )
 
-    def _record(self, figure: Figure, precision: Precision) -> MetricRecord:
+    def _record(self, figure: Figure, precision: Precision, integer_io: bool) -> MetricRecord:
         metric = ALL_METRICS[figure.metric]
-        limit = limits_for(precision, figure.output, self.overrides).get(figure.metric)
+        limits = limits_for(precision, figure.output, self.overrides, integer_io=integer_io)
+        limit = limits.get(figure.metric)
         finite = bool(np.isfinite(figure.value))
         return MetricRecord(
             output=figure.output,

@@ -114,7 +114,8 @@ _DYNAMIC = _table(
         "max_shift_sigmas": 1.5,
         "mean_kl_nats": 0.05,
         "max_kl_nats": 0.6,
-        "neighbour_agreement": 0.87,
+        # Near ties between neighbours of two classes flip at a touch; unrelated latents give 0.1.
+        "neighbour_agreement": 0.75,
         "kl_term_change_nats": 0.08,
     },
     images={"max_abs_error": 0.25, "rmse": 0.012, "psnr_db": 38, "ssim": 0.995},
@@ -136,6 +137,21 @@ _INT8 = _table(
     edge_latents={"max_abs_error": 0.16, "rmse": 0.08},
     edge_images={"rmse": 0.25},
     repeatability=_DYNAMIC["repeatability"],
+)
+
+# Inputs, heads and the sigmoid in 8 bits too (`--io int8`), for chips that have nothing else:
+# latents come in 256 steps of their whole span, and a probability of less than half a step is 0,
+# whose logarithm costs nats wherever the pixel was not quite black. What is left is a model to look
+# at, with an rmse of 8 grey levels, and no longer one to measure with.
+_INTEGER_IO = _table(
+    z_mean={"max_abs_error": 0.2, "rmse": 0.06, "cosine_similarity": 0.99, "psnr_db": 24},
+    z_log_var={"max_abs_error": 0.2, "rmse": 0.06, "cosine_similarity": 0.99, "psnr_db": 24},
+    posterior={"mean_shift_sigmas": 2.0, "mean_kl_nats": 5.0, "neighbour_agreement": 0.5},
+    images={"max_abs_error": 0.9, "rmse": 0.03, "psnr_db": 30, "ssim": 0.97},
+    elbo=dict.fromkeys(METRICS_OF["elbo"], 15.0),
+    edge_latents={"max_abs_error": 0.5, "rmse": 0.25},
+    edge_images={"rmse": 0.35},
+    repeatability=_INT8["repeatability"],
 )
 
 TOLERANCES: Mapping[Precision, Mapping[str, Limits]] = MappingProxyType(
@@ -245,13 +261,24 @@ def _override(where: str, scope: str, output: str, metric: str, limit: float) ->
 
 
 def limits_for(
-    precision: Precision, output: str, overrides: Iterable[Override] = ()
+    precision: Precision,
+    output: str,
+    overrides: Iterable[Override] = (),
+    *,
+    integer_io: bool = False,
 ) -> dict[str, float]:
     """Give the limits on one output by metric; later overrides win.
 
     A metric that has none is reported and not judged.
+
+    Args:
+        precision: of the artifact; of a pair the looser one.
+        output: as `vae_edge.comparison` names it.
+        overrides: limits that replace the built-in ones.
+        integer_io: inputs and outputs are integers too.
     """
-    limits = dict(TOLERANCES[precision][output])
+    table = _INTEGER_IO if integer_io else TOLERANCES[precision]
+    limits = dict(table[output])
     for override in overrides:
         if override.output == output and override.precision in (None, precision):
             limits[override.metric] = override.limit

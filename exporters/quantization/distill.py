@@ -35,8 +35,8 @@ from vae_edge.terms import FloatArray
 __all__ = ["distill"]
 
 _STEPS = 240
-# Products in all steps of one row: a quarter of a minute on two cores. Larger models get fewer steps, and
-# wider layers need fewer; below the least they would gain nothing.
+# Products in all steps of one row: a quarter of a minute on two cores. Larger models get fewer
+# steps, and wider layers need fewer; below the least they would gain nothing.
 _BUDGET = 2.5e9
 _LEAST_STEPS = 40
 _BATCH = 64

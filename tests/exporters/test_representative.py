@@ -25,6 +25,7 @@ class FakeSource:
     train_images: np.ndarray
     test_images: np.ndarray
     source: str = "fake"
+    test_labels: np.ndarray | None = None
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -41,6 +42,25 @@ def test_calibration_comes_from_training_and_golden_from_test_images():
     result = from_images(source, (8, 8, 1), seed=0)
     assert as_rows(result.calibration) == as_rows(source.train_images)
     assert as_rows(result.golden) == as_rows(source.test_images)
+
+
+def test_labels_of_the_held_out_images_come_along():
+    labels = np.arange(30) % 7
+    source = FakeSource(noise(40, 1), noise(30, 2), test_labels=labels)
+
+    result = from_images(source, (8, 8, 1), seed=0)
+
+    by_image = {row.tobytes(): label for row, label in zip(source.test_images, labels, strict=True)}
+    assert result.golden_labels is not None
+    assert [by_image[image.tobytes()] for image in result.golden] == list(result.golden_labels)
+    assert from_images(FakeSource(noise(9, 1), noise(9, 2)), (8, 8, 1), 0).golden_labels is None
+
+
+def test_images_to_calibrate_on_that_are_golden_too_are_refused():
+    images = noise(6, 4)
+
+    with pytest.raises(DataError, match="2 of the images to calibrate on are golden images too"):
+        Representative(source="mine", seed=0, calibration=images[:4], golden=images[2:])
 
 
 def test_image_in_both_parts_is_not_calibrated_on():
@@ -107,7 +127,7 @@ def test_latents_are_half_posterior_half_prior(tiny_vae, tiny_representative):
 
 def test_golden_vectors_are_the_keras_models_outputs(tiny_vae, tiny_representative):
     golden = make_golden(tiny_vae, tiny_representative)
-    assert (len(golden.image_u8), len(golden.z)) == (16, 16 + 128)
+    assert (len(golden.image_u8), len(golden.z)) == (16, 16 + 8 + 128)
     np.testing.assert_array_equal(golden.images, tiny_representative.golden)
     np.testing.assert_array_equal(golden.z[:16], golden.z_mean)
     np.testing.assert_allclose(

@@ -172,3 +172,16 @@ def test_override_holds_for_its_output_and_precision_only():
 def test_later_override_wins_whatever_its_scope():
     assert limit("z_mean.rmse=8", "int8:z_mean.rmse=9") == 9
     assert limit("int8:z_mean.rmse=9", "z_mean.rmse=8") == 8
+
+
+@pytest.mark.parametrize("output", METRICS_OF)
+def test_integer_inputs_and_outputs_are_allowed_more(output):
+    floats = limits_for(Precision.INT8, output)
+    integers = limits_for(Precision.INT8, output, integer_io=True)
+
+    assert integers
+    for metric in set(floats) & set(integers):
+        if ALL_METRICS[metric].higher_is_better:
+            assert integers[metric] <= floats[metric]
+        else:
+            assert integers[metric] >= floats[metric]

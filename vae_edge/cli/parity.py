@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
-from vae_edge.errors import ParityError, UsageError
+from vae_edge.errors import ParityError, UsageError, VaeEdgeError
 from vae_edge.terms import EXACTNESS, Component, Format, Precision
 from vae_edge.tolerances import parse_override, read_overrides
 
@@ -205,8 +205,13 @@ def _explain(report: ParityReport, bundle: Path, reference: Path | None, *, verb
 
     files = [s.file for s in report.subjects if s.file is not None]
     failed = [s.file for s in report.subjects if s.file is not None and not s.passed]
-    with quiet(verbose), interruptible("The verdict above stands."):
-        found, _ = explain_files(bundle, reference, failed or files)
+    try:
+        with quiet(verbose), interruptible("The verdict above stands."):
+            found, _ = explain_files(bundle, reference, failed or files)
+    except VaeEdgeError as error:
+        # The verdict decides the exit code, whether or not it can be explained.
+        note(f"note: --explain: {error}")
+        return
     print_explanations(found)
 
 

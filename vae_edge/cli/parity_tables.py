@@ -99,6 +99,9 @@ def all_figures(report: ParityReport) -> Table:
         *("subject", "output", "metric", "value", "limit", "fits", "tightest"),
         right_from=3,
     )
+    # A narrow terminal folds, and cuts no figure off.
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
     for subject in report.subjects:
         name = f"{subject.subject} {subject.precisions} {subject.format}"
         for index, metric in enumerate(subject.metrics):

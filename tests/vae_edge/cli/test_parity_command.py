@@ -368,3 +368,12 @@ def test_a_failure_says_whose_error_it_is(run_cli, make_tiny_bundle, tiny):
     assert ran.code == 1
     assert "conversion to float32 made" in ran.out
     assert "would have passed" in ran.out
+
+
+def test_what_cannot_be_explained_does_not_change_the_verdict(run_cli, failing):
+    """The tiny bundle's model is not known, so that there are no layers to look at."""
+    ran = run_cli("parity", failing, "--explain")
+
+    assert ran.code == 1
+    assert "1 of 3 passed." in ran.out
+    assert "note: --explain:" in ran.err
