@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.contestants import from_bundle
+from benchmarks.export_process import export_in_process
 from benchmarks.head_to_head_check import check_targets, passed, verdict_table
 from benchmarks.head_to_head_plot import write_plot
 from benchmarks.head_to_head_quality import Subject
@@ -30,7 +30,7 @@ from benchmarks.report import Settings
 from benchmarks.stock import STOCK
 from benchmarks.stock_job import StockTool, build_stock, stock_jobs
 from vae_edge.bundle import Bundle
-from vae_edge.errors import ExportError, UsageError, VaeEdgeError
+from vae_edge.errors import UsageError, VaeEdgeError
 from vae_edge.files import replaced_file
 from vae_edge.keras_vae import load_keras_vae, open_keras_runner, shipped_model_path
 from vae_edge.runners.batching import run_batched
@@ -113,20 +113,10 @@ def _export(model: Path, arguments: argparse.Namespace) -> Path:
         options.append(f"--data-dir={arguments.data_dir}")
     options.append(f"--target={arguments.target or _target()}")
     # Parity is judged here, on more images; what misses its limits is to be shown as well.
-    command = [sys.executable, "-m", "vae_edge", "export", str(model), "--format", "tflite"]
-    command += ["--format", "onnx", f"--calibration={arguments.dataset}", "--replace"]
-    command += [f"--batch={arguments.batch}", f"--out={bundle}", "--no-benchmark"]
-    done = subprocess.run(  # noqa: S603  our own interpreter and options
-        [*command, "--keep-failing", *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
+    calibration = f"--calibration={arguments.dataset}"
+    export_in_process(
+        [str(model), calibration, f"--batch={arguments.batch}", f"--out={bundle}", *options]
     )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ExportError(f"vae-edge export failed: {reason[0].removeprefix('error: ')}")
     return bundle
 
 

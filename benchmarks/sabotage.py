@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.export_process import export_in_process
 from benchmarks.sabotage_damage import DAMAGES, Damage
 from vae_edge.bundle import Bundle, sha256_of
-from vae_edge.errors import ExportError, UsageError, VaeEdgeError
+from vae_edge.errors import UsageError, VaeEdgeError
 from vae_edge.files import write_json
 from vae_edge.keras_vae import KerasVAE, load_keras_vae, shipped_model_path
 from vae_edge.manifest import MANIFEST_NAME, ArtifactRecord, MetricRecord, write_manifest
@@ -273,23 +273,10 @@ def _sound(outcomes: Sequence[Outcome]) -> bool:
 
 def export_shipped(out: Path, data_dir: Path | None) -> Path:
     """Export the model that ships at every precision, in a process of its own; give the bundle."""
-    command = [sys.executable, "-m", "vae_edge", "export", "--format=tflite", "--format=onnx"]
-    command += [f"--precision={precision}" for precision in _PRECISIONS]
-    command += [f"--out={out}", "--no-benchmark", "--replace", "--keep-failing"]
     # The same images wherever it runs: on others another channel may be one that never fires.
     images = "--calibration=digits+samples" if data_dir is None else f"--data-dir={data_dir}"
-    command.append(images)
-    done = subprocess.run(  # noqa: S603  our own interpreter and options
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ExportError(f"vae-edge export failed: {reason[0].removeprefix('error: ')}")
+    precisions = [f"--precision={precision}" for precision in _PRECISIONS]
+    export_in_process([*precisions, images, f"--out={out}"])
     return out
 
 

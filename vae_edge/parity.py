@@ -29,12 +29,12 @@ from vae_edge.comparison import (
     compare_encoder,
     compare_pair,
     compare_runs,
-    posterior_sample,
 )
 from vae_edge.errors import ArtifactError, ParityError, RuntimeMissingError
-from vae_edge.golden import NO_LABEL, GoldenVectors, sample_posterior
+from vae_edge.golden import sample_posterior
 from vae_edge.manifest import ArtifactRecord, MetricRecord, ParityRecord
 from vae_edge.metrics import check_comparable, rmse
+from vae_edge.references import data_reference, golden_reference, live_reference
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
 from vae_edge.terms import (
@@ -140,115 +140,6 @@ class ParityReport:
     reference: str
     passed: bool
     subjects: tuple[SubjectParity, ...]
-
-
-def golden_reference(bundle: Bundle) -> Reference:
-    """Give the golden vectors of a bundle as the reference.
-
-    Raises:
-        BundleError: the golden file is damaged or does not fit the manifest's model.
-        ParityError: it holds vectors of another model's shape.
-    """
-    record = bundle.manifest.golden
-    golden = GoldenVectors.from_bytes(bundle.read(record), str(bundle.path / record.file))
-    model = bundle.manifest.model
-    if (
-        golden.image_u8.shape[1:] != model.image_shape
-        or golden.z.shape[1] != model.latent_dim
-        or len(golden.image_u8) != record.images
-        or len(golden.z) != record.latents
-    ):
-        raise ParityError(
-            f"{bundle.path / record.file}: holds vectors of another model than the manifest "
-            "describes. Export the bundle again."
-        )
-    if golden.model_sha256 != model.source_sha256:
-        raise ParityError(
-            f"{bundle.path / record.file}: was made by another model file than the bundle was "
-            f"exported from (SHA-256 {golden.model_sha256[:12]}... and "
-            f"{model.source_sha256[:12]}...). Export the bundle again."
-        )
-    return Reference(
-        source=f"golden vectors ({record.source})",
-        images=golden.images,
-        labels=golden.labels,
-        epsilon=golden.epsilon,
-        z=golden.z,
-        outputs={
-            "z_mean": golden.z_mean,
-            "z_log_var": golden.z_log_var,
-            "reconstruction": golden.reconstruction,
-        },
-        edge_images=golden.edge_images,
-        edge_z=golden.edge_z,
-        edge_outputs={
-            "z_mean": golden.edge_z_mean,
-            "z_log_var": golden.edge_z_log_var,
-            "reconstruction": golden.edge_reconstruction,
-        },
-    )
-
-
-def live_reference(bundle: Bundle, encoder: Runner, decoder: Runner) -> Reference:
-    """Give a live model's outputs on the golden inputs as the reference.
-
-    The golden z stay as they are, so that the decoder is judged apart from the encoder.
-    """
-    golden = golden_reference(bundle)
-    posterior = run_batched(encoder, golden.images)
-    source = f"live model: {encoder.name}, {decoder.name}"
-    return _reran(golden, posterior, golden.z, encoder, decoder, source)
-
-
-def data_reference(
-    bundle: Bundle, images: FloatArray, encoder: Runner, decoder: Runner, source: str
-) -> Reference:
-    """Give a live model's outputs on a user's own images as the reference.
-
-    Args:
-        bundle: whose prior samples and edge cases are taken.
-        images: float32 (count, height, width, channels) in [0, 1], at least two.
-        encoder: the Keras encoder.
-        decoder: the Keras decoder.
-        source: what the images are.
-
-    Raises:
-        ParityError: images of another shape than the model's, or fewer than two.
-    """
-    golden = golden_reference(bundle)
-    expected = bundle.manifest.model.image_shape
-    if images.shape[1:] != expected or len(images) < 2:
-        raise ParityError(
-            f"{source}: holds {len(images)} images of {images.shape[1:]}; expected two or more of "
-            f"{expected}."
-        )
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal(((len(images) + 1) // 2, golden.z.shape[1]), np.float32)
-    posterior = run_batched(encoder, images)
-    sample = sample_posterior(posterior["z_mean"], posterior["z_log_var"], noise)
-    z = np.concatenate([posterior["z_mean"], sample, golden.z[golden.prior]])
-    labels = np.full(len(images), NO_LABEL, np.int16)
-    own = replace(golden, images=images, labels=labels, epsilon=noise)
-    where = f"{encoder.name} and {decoder.name} on {source}"
-    return _reran(own, posterior, z, encoder, decoder, where)
-
-
-def _reran(
-    golden: Reference,
-    posterior: Mapping[str, FloatArray],
-    z: FloatArray,
-    encoder: Runner,
-    decoder: Runner,
-    source: str,
-) -> Reference:
-    edges = run_batched(encoder, golden.edge_images)
-    return replace(
-        golden,
-        source=source,
-        z=z,
-        outputs={**posterior, **run_batched(decoder, z)},
-        edge_outputs={**edges, **run_batched(decoder, golden.edge_z)},
-    )
 
 
 def check_parity(
@@ -426,7 +317,8 @@ class _Check:
         except ParityError:
             return None  # the encoder's own verdict says it
         posterior = Posterior(z_mean=first.outputs["z_mean"], z_log_var=first.outputs["z_log_var"])
-        sample = posterior_sample(self.reference, posterior)
+        noise = self.reference.epsilon
+        sample = sample_posterior(posterior.z_mean, posterior.z_log_var, noise)
         runtime, failure, decoded = "none", None, np.empty(0, np.float32)
         try:
             with self.bundle.open_runner(decoder, self.threads) as runner:

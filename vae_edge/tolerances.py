@@ -27,7 +27,6 @@ else:
 __all__ = ["TOLERANCES", "Override", "limits_for", "parse_override", "read_overrides"]
 
 Limits = Mapping[str, float]
-_LATENTS = ("z_mean", "z_log_var")
 _ANY = "any"
 
 
@@ -52,7 +51,8 @@ def _table(
             "reconstruction": images,
             "generation": generation or images,
             "elbo": elbo,
-            **{f"edge_{name}": edge_latents for name in _LATENTS},
+            "edge_z_mean": edge_latents,
+            "edge_z_log_var": edge_latents,
             "edge_reconstruction": edge_images,
             "repeatability": repeatability,
         }
