@@ -194,8 +194,8 @@ def _most_exact(bundle: Bundle) -> tuple[Runner, Runner]:
             )
         found.append(min(records, key=lambda record: EXACTNESS.index(record.precision)))
     note(
-        f"note: compared with {found[0].file} and {found[1].file}, which passed parity when they "
-        "were exported; with the Keras model itself: --reference MODEL."
+        f"note: compared with {found[0].file} and {found[1].file}, which stand in for the Keras "
+        "model; with that itself: --reference MODEL."
     )
     return bundle.open_runner(found[0]), bundle.open_runner(found[1])
 
