@@ -105,8 +105,7 @@ def test_other_images_are_judged_by_unit_gaussians():
 def test_neighbours_agree_where_the_nearest_keeps_its_class():
     latents = np.float32([[0, 0], [1, 0], [5, 0], [6.5, 0]])
     labels = np.int16([0, 0, 1, 0])
-    # The third moves beside the second: its nearest is then of another class than before was the
-    # fourth's, which is class 0 too; so nothing changes for it, but for the fourth nothing either.
+    # The second moves from beside the first to beside the third.
     moved = latents.copy()
     moved[1] = 5.5, 0
 
