@@ -34,6 +34,8 @@ _THROTTLE_BITS = {
 }
 _THROTTLED_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _CPU_ZONES = ("cpu", "soc", "pkg", "core", "k10temp")
+# What `benchmarks.emulation` writes behind the board's name, where Linux has that on a Pi.
+_EMULATED = " (emulated)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,8 @@ class Environment:
         """One line that tells this machine from others."""
         cores = f"{self.cores} core{'' if self.cores == 1 else 's'}" if self.cores else None
         parts = (self.cpu_model or "unknown CPU", cores, self.system, self.architecture)
-        return ", ".join(part for part in parts if part) + (" (emulated)" if self.emulated else "")
+        line = ", ".join(part for part in parts if part)
+        return line + (_EMULATED if self.emulated and _EMULATED not in line else "")
 
 
 def read_environment(
@@ -106,8 +109,7 @@ def read_environment(
         system=f"{platform.system()} {platform.release()}".strip() or sys.platform,
         python=platform.python_version(),
         numpy=np.__version__,
-        # Only x86 kernels write a vendor_id. Newer emulators hide it, and then this is not seen.
-        emulated=(architecture or "").startswith(("arm", "aarch")) and "vendor_id" in cpuinfo,
+        emulated=_is_emulated(root, cpuinfo, architecture or ""),
         before=before,
         after=after,
     )
@@ -197,6 +199,23 @@ def _cpu_model(root: Path, cpuinfo: str) -> str | None:
     if sys.platform == "darwin":
         return _run("sysctl", "-n", "machdep.cpu.brand_string")
     return platform.processor() or None
+
+
+def _is_emulated(root: Path, cpuinfo: str, architecture: str) -> bool:
+    """Tell an ARM system on an x86 CPU by what its emulator says, or does not hide, of the CPU."""
+    if not architecture.startswith(("arm", "aarch")):
+        return False
+    if any(model.endswith(_EMULATED) for model in _cpuinfo_values(cpuinfo, "Model")):
+        return True
+    # Only x86 kernels write a vendor_id. Newer emulators hide it, but leave the rest of /sys and
+    # /proc as they are: the kernel's name for the CPU, and a line that only x86 has a use for.
+    modalias = _read(root / "sys/devices/system/cpu/modalias") or ""
+    status = _read(root / "proc/self/status") or ""
+    return (
+        "vendor_id" in cpuinfo
+        or modalias.startswith("cpu:type:x86")
+        or "x86_Thread_features" in status
+    )
 
 
 def _clock_mhz(root: Path) -> float | None:

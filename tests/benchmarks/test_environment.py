@@ -177,6 +177,32 @@ def test_an_arm_system_on_an_x86_kernel_is_emulated(
     assert not describe(tmp_path).emulated
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/cpuinfo": "CPU part\t: 0xd0b\n\nModel\t\t: Raspberry Pi 5 (emulated)\n"},
+        {"sys/devices/system/cpu/modalias": "cpu:type:x86,ven0000fam0006mod00CF:feature:,0000\n"},
+        {"proc/self/status": "Name:\tpython3\nx86_Thread_features:\t\n"},
+    ],
+    ids=["description", "modalias", "status"],
+)
+def test_an_emulator_that_hides_the_cpu_is_seen_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str]
+) -> None:
+    write(tmp_path, files)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert describe(tmp_path).emulated
+    assert describe(tmp_path).machine.count("(emulated)") == 1
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert not describe(tmp_path).emulated
+
+
+def test_an_arm_kernel_is_not_emulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    write(tmp_path, {"sys/devices/system/cpu/modalias": "cpu:type:aarch64:feature:,0000,0001\n"})
+    assert not describe(tmp_path).emulated
+
+
 def test_the_machine_in_one_line() -> None:
     environment = Environment(
         cpu_model="Raspberry Pi 4",

@@ -153,7 +153,7 @@ def benchmark(
         typer.echo(write_report(report), nl=False)
     else:
         print_benchmark(report, opened.manifest, best_in_one_format(report, opened.manifest))
-        print_sustained(report.sustained)
+        print_sustained(report.sustained, emulated=report.environment.emulated)
     for skipped in report.skipped:
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:

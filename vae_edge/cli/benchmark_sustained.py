@@ -33,13 +33,19 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def print_sustained(records: Sequence[SustainedRecord]) -> None:
-    """Print the first minute beside the last of every artifact that went on running."""
+def print_sustained(records: Sequence[SustainedRecord], *, emulated: bool = False) -> None:
+    """Print the first minute beside the last of every artifact that went on running.
+
+    Args:
+        records: one per artifact.
+        emulated: say above the figures that they are not a device's.
+    """
     if not records:
         return
     window = f"{records[0].window_s:g} s"
     table = new_table(
-        f"Sustained for {records[0].duration_s:g} s: the first {window} beside the last",
+        f"Sustained for {records[0].duration_s:g} s{' under emulation' if emulated else ''}: the "
+        f"first {window} beside the last",
         "artifact",
         "first us",
         "last us",

@@ -41,6 +41,9 @@ def print_benchmark(
     _print_table(out, _table(report, wide=True), _table(report, wide=False))
     _print_reference(out, report, manifest)
     out.print()
+    if report.environment.emulated:
+        out.print("No verdicts and no best choice: this machine is emulated.")
+        return
     print_verdicts(out, report.verdicts)
     if report.best is not None:
         print_best(out, report.best, one_format)
@@ -72,10 +75,13 @@ def _table(report: BenchmarkReport, *, wide: bool) -> Table:
     unit, per_ms = "ms", 1.0
     if min(candidate.latency.median_ms for candidate in report.candidates) < _SMALL_MS:
         unit, per_ms = "us", 1000.0
-    columns = ["component", "format", "precision", f"median {unit}"]
+    emulated = report.environment.emulated
+    # A word in the column's own head goes with the figures wherever they are pasted.
+    columns = ["component", "format", "precision", f"{'emulated' if emulated else 'median'} {unit}"]
     columns += [f"p95 {unit}", f"p99 {unit}", "per s", "size"] if wide else []
     columns += ["vs Keras", "vs float32"]
-    table = new_table(f"Latency of {report.model.name}, measured here", *columns, right_from=3)
+    where = "under emulation: NOT the latency on a device" if emulated else "measured here"
+    table = new_table(f"Latency of {report.model.name}, {where}", *columns, right_from=3)
     order = [str(part) for part in (*Component, "both")]
     for candidate in sorted(report.candidates, key=lambda c: order.index(str(c.part))):
         table.add_row(*_row(candidate, per_ms, wide))

@@ -414,6 +414,20 @@ def test_a_sustained_run_follows_and_is_shown_and_written(
     assert "encoder.int8.tflite: the firmware reports throttled now." in end
 
 
+def test_an_emulated_run_says_so_above_its_figures_and_chooses_nothing(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.report = replace(REPORT, environment=replace(REPORT.environment, emulated=True))
+    assert invoke(bundle) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "under emulation: NOT the latency on a device" in printed
+    assert "emulated ms" in printed
+    assert "median" not in printed
+    assert "measured here" not in printed
+    assert "No verdicts and no best choice: this machine is emulated." in printed
+    assert "Best choice for this device" not in printed
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 M ", 120), ("24h", 86400)]
 )
