@@ -12,35 +12,57 @@ from vae_edge.terms import Fit, FloatArray
 __all__ = ["fit_picture", "to_floats", "to_levels"]
 
 _MODES = {1: "L", 3: "RGB"}
-# Pillow would clip these to 8 bits instead of scaling them.
+_SIXTEEN_BITS = "I;16"
+# 32 bits per channel, whose black and white no file states.
 _DEEP = ("I", "F")
+# TIFF tags: bits per sample, and whether the lowest level is white (0) or black (1).
+_BITS, _PHOTOMETRIC = 258, 262
 
 
 def to_levels(picture: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
     """Give a picture's pixels as 8-bit levels.
 
-    Colour becomes grey by Pillow's "L": (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601). Transparency
-    and the orientation in EXIF data are ignored.
+    Colour becomes grey by Pillow's "L": (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601). Grey of 16
+    bits is scaled, 65535 to 255, and rounded to the nearest level; of colour with 16 bits Pillow
+    gives the upper 8. Transparency and the orientation in EXIF data are ignored.
 
     Args:
-        picture: of at most 8 bits per channel.
+        picture: of at most 16 bits per channel.
         channels: 1 for grey or 3 for RGB.
 
     Returns:
         uint8, (height, width, channels), in 0..255.
 
     Raises:
-        DataError: more than 8 bits per channel, or another number of channels.
+        DataError: more than 16 bits per channel, a TIFF of 9 to 15 bits or with the lowest level
+            as white, or another number of channels.
     """
     if channels not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels; the model takes {channels}. Give a .npy.")
-    if picture.mode.startswith(_DEEP):
+    if picture.mode.startswith(_SIXTEEN_BITS):
+        picture = _eight_bits(picture)
+    elif picture.mode.startswith(_DEEP):
         raise DataError(
-            f"has Pillow mode '{picture.mode}', more than 8 bits per channel. Convert it to 8 bits "
-            "as in training."
+            f"has Pillow mode '{picture.mode}', more than 16 bits per channel. Save it with 8 or "
+            "16, black as 0 and white as the largest value, as in training."
         )
     levels = np.asarray(picture.convert(_MODES[channels]), np.uint8)
     return levels.reshape(*levels.shape[:2], channels)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8-bit grey: Pillow's own conversion would clip it at 255."""
+    tags = getattr(picture, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    if bits != 16 or tags.get(_PHOTOMETRIC, 1) != 1:
+        raise DataError(
+            f"is a TIFF of {bits} bits per channel"
+            + (" whose lowest level is white" if bits == 16 else "")
+            + ". Save it with 8 or 16, black as 0 and white as the largest value."
+        )
+    # 65535 = 255 * 257, an odd factor: there are no ties.
+    deep = np.asarray(picture).astype(np.uint32)
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
 
 
 def to_floats(levels: npt.NDArray[np.uint8]) -> FloatArray:
@@ -56,7 +78,7 @@ def fit_picture(picture: Image.Image, image_shape: tuple[int, ...], fit: Fit) ->
     Pillow's bilinear filter, which averages over all pixels when it makes a picture smaller.
 
     Args:
-        picture: of any size, at most 8 bits per channel.
+        picture: of any size, at most 16 bits per channel.
         image_shape: (height, width, channels) that the model takes.
         fit: which of the three.
 

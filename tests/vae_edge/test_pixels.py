@@ -83,12 +83,69 @@ def test_what_fits_already_is_left_as_it_is(fit):
     np.testing.assert_array_equal(fitted(WIDE, (2, 6, 1), fit)[..., 0], WIDE)
 
 
-@pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
-def test_deep_pictures_are_refused_with_any_fit(tmp_path, fit):
-    Image.fromarray(WIDE.astype(np.uint16) * 257).save(tmp_path / "a.png")
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_16_bits_are_scaled_and_not_clipped(tmp_path, byte_order):
+    """White stays white; a level of 8 bits is 257 of 16; half a level away it is the next."""
+    deep = np.array([[0, 128, 129, 257, 32896, 65406, 65407, 65535]], f"{byte_order}u2")
+    path = tmp_path / "a.tif"
+    Image.fromarray(deep).save(path)
 
-    with pytest.raises(DataError, match=r"a\.png: has Pillow mode 'I;16', more than 8 bits"):
-        read_images(tmp_path / "a.png", (2, 2, 1), fit=fit)
+    with Image.open(path) as picture:
+        assert picture.mode == ("I;16" if byte_order == "<" else "I;16B")
+        assert to_levels(picture, 1).ravel().tolist() == [0, 0, 1, 1, 128, 254, 255, 255]
+        assert to_levels(picture, 3)[0, 4].tolist() == [128] * 3
+
+
+@pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
+def test_16_bit_pictures_fit_as_those_of_8_bits_do(tmp_path, fit):
+    Image.fromarray(WIDE).save(tmp_path / "8.png")
+    Image.fromarray(WIDE.astype(np.uint16) * 257).save(tmp_path / "16.png")
+
+    for shape in [(2, 6, 1), (2, 2, 1), (2, 2, 3)]:
+        np.testing.assert_array_equal(
+            read_images(tmp_path / "16.png", shape, fit=fit),
+            read_images(tmp_path / "8.png", shape, fit=fit),
+        )
+
+
+def test_training_reads_16_bit_pictures_as_those_of_8_bits(tmp_path):
+    for bits, scale, dtype in ((8, 1, np.uint8), (16, 257, np.uint16)):
+        (tmp_path / str(bits)).mkdir()
+        for index in range(4):
+            pixels = np.full((2, 2), 60 * index * scale, dtype)
+            Image.fromarray(pixels).save(tmp_path / str(bits) / f"{index}.png")
+
+    deep, shallow = (load_image_folder(tmp_path / bits) for bits in ("16", "8"))
+
+    np.testing.assert_array_equal(deep.train_images, shallow.train_images)
+    np.testing.assert_array_equal(deep.test_images, shallow.test_images)
+
+
+@pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_pictures_of_32_bits_are_refused_with_any_fit(tmp_path, dtype, mode, fit):
+    Image.fromarray(WIDE.astype(dtype)).save(tmp_path / "a.tif")
+
+    with pytest.raises(DataError, match=rf"a\.tif: has Pillow mode '{mode}', more than 16 bits"):
+        read_images(tmp_path / "a.tif", (2, 2, 1), fit=fit)
+
+
+def test_deep_tiff_that_is_white_at_0_is_refused(tmp_path):
+    """Pillow would give its negative."""
+    deep = Image.fromarray(WIDE.astype(np.uint16) * 257)
+    deep.save(tmp_path / "a.tif", tiffinfo={262: 0})
+
+    with pytest.raises(DataError, match=r"TIFF of 16 bits per channel whose lowest level is white"):
+        read_images(tmp_path / "a.tif", (2, 2, 1), fit="crop")
+
+
+def test_tiff_of_12_bits_is_refused():
+    """Its white is 4095, which Pillow gives as it stands: a sixteenth of white."""
+    picture = Image.fromarray(np.full((2, 2), 4095, np.uint16))
+    picture.tag_v2 = {258: (12,), 262: 1}
+
+    with pytest.raises(DataError, match=r"TIFF of 12 bits per channel\. Save it with 8 or 16"):
+        to_levels(picture, 1)
 
 
 def test_refusal_names_the_option(tmp_path):

@@ -17,11 +17,11 @@ __all__ = ["load_image_folder"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 # Pillow's names for images that already are grey or RGB; anything else would need a choice from us.
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3}
+_CHANNELS = {"1": 1, "L": 1, "I;16": 1, "RGB": 3}
 
 
 def load_image_folder(folder: Path) -> Dataset:
-    """Load PNG and JPEG images, all of one size, all grey or all RGB.
+    """Load PNG and JPEG images, all of one size, all grey or all RGB, of 8 or 16 bits.
 
     Images directly in the folder have no labels; images in sub-folders are labelled 0, 1, ... in
     the order of the sub-folders' names. A folder of two sub-folders `train` and `test` is used as
