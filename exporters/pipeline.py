@@ -257,6 +257,7 @@ def _manifest(
             source_sha256=vae.source_sha256,
             latent_dim=vae.latent_dim,
             image_shape=vae.image_shape,
+            preprocessing=vae.preprocessing,
         ),
         artifacts=records,
         calibration=CalibrationRecord(
@@ -269,7 +270,7 @@ def _manifest(
             size_bytes=len(content),
             sha256=sha256_of(content),
             source=representative.source,
-            images=len(golden.image_u8),
+            images=len(golden.image),
             latents=len(golden.z),
         ),
         tools=tool_versions(plan.formats),

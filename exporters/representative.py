@@ -200,8 +200,9 @@ def make_golden(vae: KerasVAE, representative: Representative) -> GoldenVectors:
         return make_vectors(
             partial(run_batched, encoder),
             partial(run_batched, decoder),
-            np.rint(representative.golden * 255).astype(np.uint8),
+            representative.golden,
             representative.golden_labels,
+            preprocessing=vae.preprocessing,
             latent_dim=vae.latent_dim,
             prior=GOLDEN_PRIOR_LATENTS,
             model_sha256=vae.source_sha256,

@@ -34,6 +34,7 @@ from vae_edge.manifest import (
     RefusedPass,
     RuntimeRequirement,
 )
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.terms import (
     COMPONENT_INPUT,
     COMPONENT_OUTPUTS,
@@ -95,8 +96,11 @@ class TinyVAE:
         return make_vectors(
             lambda rows: dict(zip(("z_mean", "z_log_var"), self.encode(rows), strict=True)),
             lambda z: {"reconstruction": self.decode(z)},
-            rng.integers(0, 256, (images, *IMAGE_SHAPE)).astype(np.uint8),
+            PLAIN_PICTURES.from_levels(
+                rng.integers(0, 256, (images, *IMAGE_SHAPE)).astype(np.uint8)
+            ),
             None,
+            preprocessing=PLAIN_PICTURES,
             latent_dim=LATENT_DIM,
             prior=prior,
             model_sha256=SOURCE_SHA256,
@@ -384,7 +388,11 @@ def manifest_of_files(
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=ModelRecord(
-            name="tiny", source_sha256=SOURCE_SHA256, latent_dim=LATENT_DIM, image_shape=IMAGE_SHAPE
+            name="tiny",
+            source_sha256=SOURCE_SHA256,
+            latent_dim=LATENT_DIM,
+            image_shape=IMAGE_SHAPE,
+            preprocessing=PLAIN_PICTURES,
         ),
         artifacts=tuple(record_of(file, content, batch) for file, content in contents.items()),
         calibration=CalibrationRecord(source="noise", count=64, seed=3),
@@ -430,7 +438,7 @@ def write_tiny_bundle(
                 filled,
                 packed,
                 batch=batch,
-                images=len(vectors.image_u8),
+                images=len(vectors.image),
                 latents=len(vectors.z),
             )
         )

@@ -4,7 +4,8 @@ Outputs, as reports and tolerances name them:
 
     z_mean, z_log_var   on held-out images; errors in shares of the span of the reference's values
     posterior           the two together, in the posterior's own units
-    reconstruction      decoded latents of held-out images; errors in grey levels from 0 to 1
+    reconstruction      decoded latents of held-out images; errors in grey levels from 0 to 1, and
+                        in shares of the span of the reference's values where no range is known
     generation          decoded samples of the prior
     elbo                what it means for the model's own objective
     edge_...            the same outputs on inputs that no data set holds
@@ -13,8 +14,10 @@ Outputs, as reports and tolerances name them:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +25,8 @@ import numpy.typing as npt
 from vae_edge.errors import ParityError
 from vae_edge.golden import NO_LABEL
 from vae_edge.metrics import IMAGE_METRICS, METRICS, Metric, check_comparable
-from vae_edge.terms import FloatArray
+from vae_edge.preprocessing import Preprocessing
+from vae_edge.terms import FloatArray, Likelihood
 from vae_edge.vae_metrics import (
     VAE_METRICS,
     Posterior,
@@ -76,6 +80,8 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "repeatability": tuple(REPEAT_METRICS),
 }
 Outputs = Mapping[str, FloatArray]
+# Of the models whose spread the limits rest on (docs/parity.md).
+_USUAL_LOSS_NATS = 150.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,7 @@ class Reference:
 
     Attributes:
         source: where the reference outputs come from.
+        preprocessing: what the values of images and reconstructions mean.
         images: float32 (images, height, width, channels), the encoder's input.
         labels: int16 (images,), -1 where the class is not known.
         epsilon: float32 (sampled, latent_dim), noise of the first images' posterior samples.
@@ -105,6 +112,7 @@ class Reference:
     """
 
     source: str
+    preprocessing: Preprocessing
     images: FloatArray
     labels: npt.NDArray[np.int16]
     epsilon: FloatArray
@@ -129,16 +137,39 @@ class Reference:
         """Where the samples of the prior stand among the latents."""
         return slice(self.sampled.stop, len(self.z))
 
-    @property
-    def binary(self) -> bool:
-        """Whether images and reconstructions are probabilities, judged by cross-entropy."""
-        values = self.outputs["reconstruction"]
-        return bool(np.all((values >= 0) & (values <= 1)))
-
     def loss(self, reconstruction: FloatArray) -> float:
         """Give the mean reconstruction loss of decoded posterior samples, nats per image."""
-        images = self.images[: len(self.epsilon)]
-        return float(reconstruction_loss(images, reconstruction, binary=self.binary).mean())
+        target = self.preprocessing.target(self.images[: len(self.epsilon)])
+        binary = self.preprocessing.likelihood is Likelihood.BERNOULLI
+        return float(reconstruction_loss(target, reconstruction, binary=binary).mean())
+
+    def allowed_nats(self, limit: float, rmse: float) -> float:
+        """Give the limit on a change of the loss that fits this model.
+
+        Limits were found on models that lose some 150 nats per image, and 0.4 of these are 0.3 %: a
+        model that loses more may lose as large a share more. Of a Gaussian, whose nats depend on
+        the unit of its values, what noise within the limit on the error costs: count / 2 * noise^2.
+
+        Args:
+            limit: nats.
+            rmse: limit on the error of reconstructions, in shares of their span.
+        """
+        wanted = self.outputs["reconstruction"]
+        if self.preprocessing.likelihood is Likelihood.BERNOULLI:
+            return limit * max(1.0, self.loss(wanted[self.sampled]) / _USUAL_LOSS_NATS)
+        output = self.preprocessing.output
+        span = _span(wanted) if output is None else output.high - output.low
+        return max(limit, 0.5 * math.prod(wanted.shape[1:]) * (rmse * span) ** 2)
+
+    def unit(self, reconstruction: FloatArray) -> FloatArray:
+        """Give reconstructions so that the span of their values is 1."""
+        if self.preprocessing.output is not None:
+            return self.preprocessing.unit_output(reconstruction)
+        return np.asarray(reconstruction / np.float32(self._output_span), np.float32)
+
+    @cached_property
+    def _output_span(self) -> float:
+        return _span(self.outputs["reconstruction"])
 
 
 def compare_encoder(reference: Reference, outputs: Outputs, edges: Outputs) -> Iterator[Figure]:
@@ -180,19 +211,19 @@ def compare_decoder(reference: Reference, outputs: Outputs, edges: Outputs) -> I
     Raises:
         ParityError: a shape differs, or a value is not finite.
     """
-    wanted, given = reference.outputs["reconstruction"], outputs["reconstruction"]
-    peak = _image_peak(reference)
-    check_comparable(wanted, given, "'reconstruction'")
-    held_out, prior = slice(0, reference.prior.start), reference.prior
-    yield from _arrays(
-        "reconstruction", wanted[held_out], given[held_out], _image_metrics(wanted), peak
-    )
-    yield from _arrays("generation", wanted[prior], given[prior], _image_metrics(wanted), peak)
+    name = "reconstruction"
+    wanted, given = reference.outputs[name], outputs[name]
+    check_comparable(wanted, given, f"'{name}'")
+    for output, rows in (
+        (name, slice(0, reference.prior.start)),
+        ("generation", reference.prior),
+    ):
+        yield from _images(reference, output, wanted[rows], given[rows])
     sampled = reference.sampled
     change = reference.loss(given[sampled]) - reference.loss(wanted[sampled])
     yield Figure(output="elbo", metric="loss_change_nats", value=change)
-    name = "reconstruction"
-    yield from _edges(name, reference.edge_outputs[name], edges[name], peak)
+    at_edges = reference.unit(reference.edge_outputs[name]), reference.unit(edges[name])
+    yield from _edges(name, *at_edges, peak=1.0)
 
 
 def compare_pair(
@@ -210,9 +241,7 @@ def compare_pair(
         ParityError: a shape differs, or a value is not finite.
     """
     wanted = reference.outputs["reconstruction"]
-    peak = _image_peak(reference)
-    count = len(reference.images)
-    yield from _arrays("reconstruction", wanted[:count], of_mean, _image_metrics(wanted), peak)
+    yield from _images(reference, "reconstruction", wanted[: len(reference.images)], of_mean)
     check_comparable(wanted[reference.sampled], of_sample, "'reconstruction' of posterior samples")
     loss = reference.loss(of_sample) - reference.loss(wanted[reference.sampled])
     kl = float((kl_to_prior(posterior) - kl_to_prior(reference.posterior)).mean())
@@ -265,13 +294,13 @@ def _edges(
     yield from _arrays(f"edge_{output}", reference, candidate, metrics, peak)
 
 
-def _image_metrics(values: FloatArray) -> Mapping[str, Metric]:
+def _images(
+    reference: Reference, output: str, wanted: FloatArray, given: FloatArray
+) -> Iterator[Figure]:
     # A window needs an image.
-    return IMAGE_METRICS if values.ndim == 4 else METRICS
-
-
-def _image_peak(reference: Reference) -> float:
-    return 1.0 if reference.binary else _span(reference.outputs["reconstruction"])
+    metrics = IMAGE_METRICS if wanted.ndim == 4 else METRICS
+    check_comparable(wanted, given, f"'{output}'")
+    yield from _arrays(output, reference.unit(wanted), reference.unit(given), metrics, 1.0)
 
 
 def _span(values: FloatArray) -> float:

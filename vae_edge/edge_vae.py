@@ -6,21 +6,23 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_edge.bundle import Bundle
-from vae_edge.errors import ArtifactError, BundleError, RuntimeMissingError
+from vae_edge.errors import ArtifactError, BundleError, DataError, RuntimeMissingError
 from vae_edge.latents import interpolate_latents, manifold_latents
 from vae_edge.manifest import ArtifactRecord
+from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import regroup, rows_at_once, run_batched
 from vae_edge.terms import (
     COMPONENT_OUTPUTS,
     EXACTNESS,
     Component,
+    DataKind,
     FloatArray,
     Format,
     Interpolation,
@@ -47,8 +49,10 @@ class Posterior(NamedTuple):
 class EdgeVAE:
     """A bundle's encoder and decoder, ready to call.
 
-    Images are float32, (count, height, width, channels), in [0, 1]. Latents are float32,
-    (count, latent_dim). Any count is accepted, also where the artifact's batch is fixed.
+    Images are float32, (count, height, width, channels), in the values that the model was trained
+    on: [0, 1] for what `vae-edge train` makes; `preprocessing` says it, and turns them into pixels.
+    Of a model of other things, e.g. sensor windows, they are (count, *image_shape). Latents are
+    float32, (count, latent_dim). Any count is accepted, also where the artifact's batch is fixed.
 
     Example:
         with EdgeVAE.open("build/mnist-vae", format="tflite", precision="int8") as vae:
@@ -63,10 +67,12 @@ class EdgeVAE:
         image_shape: tuple[int, ...],
         encoder: Runner | None,
         decoder: Runner | None,
+        preprocessing: Preprocessing = PLAIN_PICTURES,
     ) -> None:
         """Take loaded components; `EdgeVAE.open` is the usual way."""
         self.latent_dim = latent_dim
         self.image_shape = image_shape
+        self.preprocessing = preprocessing
         self._encoder = encoder
         self._decoder = decoder
 
@@ -110,6 +116,7 @@ class EdgeVAE:
             return cls(
                 latent_dim=opened.manifest.model.latent_dim,
                 image_shape=opened.manifest.model.image_shape,
+                preprocessing=opened.manifest.model.preprocessing,
                 encoder=runners.get(Component.ENCODER),
                 decoder=runners.get(Component.DECODER),
             )
@@ -141,11 +148,11 @@ class EdgeVAE:
         """Give the posterior of each image.
 
         Args:
-            images: (count, height, width, channels) or one (height, width, channels), float values
-                in [0, 1].
+            images: (count, *image_shape) or one of image_shape; floats as the model was trained on
+                them, or pictures as uint8 levels, channels in the model's order.
 
         Raises:
-            ArtifactError: another shape, values outside [0, 1], or not finite.
+            ArtifactError: another shape, values that are not finite, or pictures outside the range.
         """
         outputs = run_batched(self.encoder, self._images(images))
         return Posterior(outputs["z_mean"], outputs["z_log_var"])
@@ -240,7 +247,7 @@ class EdgeVAE:
             method: `linear`, or `slerp` along the arc between them.
 
         Returns:
-            float32, (steps, height, width, channels), in [0, 1].
+            float32, (steps, height, width, channels).
 
         Raises:
             ArtifactError: as `interpolate_latents` and `decode`.
@@ -330,12 +337,14 @@ class EdgeVAE:
 
     def _images(self, images: npt.ArrayLike) -> FloatArray:
         given = np.asarray(images)
-        if given.dtype.kind not in "fbiu" or given.dtype == np.uint8:
+        pictures = self.preprocessing.kind is DataKind.PICTURE
+        if given.dtype.kind not in "fbiu":
             raise ArtifactError(
-                f"images must be floats in [0, 1]; received {given.dtype}. "
-                "Convert 8-bit images with images.astype(numpy.float32) / 255."
+                f"images must be floats{' or uint8' if pictures else ''}; received {given.dtype}."
             )
-        rows = given.astype(np.float32, copy=False)
+        levels = pictures and given.dtype == np.uint8
+        convert = self.preprocessing.from_levels if levels else _as_float32
+        rows = convert(given)
         rows = rows[np.newaxis] if rows.ndim == len(self.image_shape) else rows
         if rows.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
@@ -343,16 +352,15 @@ class EdgeVAE:
                 f"images must have the shape (count, {expected}); received {given.shape}. "
                 "Resize or reshape them as in training."
             )
-        if not np.isfinite(rows).all():
-            raise ArtifactError(
-                "images must lie in [0, 1]; received values that are not finite (NaN or infinity)."
-            )
-        if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
-            raise ArtifactError(
-                f"images must lie in [0, 1]; received values from {rows.min():g} to "
-                f"{rows.max():g}. Divide 8-bit values by 255."
-            )
+        try:
+            self.preprocessing.check_values(rows, "images")
+        except DataError as error:
+            raise ArtifactError(str(error)) from error
         return rows
+
+
+def _as_float32(values: npt.NDArray[Any]) -> FloatArray:
+    return values.astype(np.float32, copy=False)
 
 
 def _records(

@@ -1,7 +1,7 @@
 """Golden vectors: inputs, and what the Keras model makes of them, kept beside the artifacts.
 
-They let a device prove an artifact without TensorFlow. Images are stored as 8-bit (k / 255 exactly,
-rounded before the Keras model saw them), everything else as float32, so that nothing is lost.
+They let a device prove an artifact without TensorFlow. Pictures are stored as 8-bit levels (rounded
+before the Keras model saw them), everything else as float32, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_edge.errors import BundleError
-from vae_edge.terms import FloatArray
+from vae_edge.preprocessing import Preprocessing, Scaling
+from vae_edge.terms import DataKind, FloatArray
 
 __all__ = [
     "NO_LABEL",
     "GoldenVectors",
-    "edge_images",
     "edge_latents",
+    "edge_levels",
     "make_vectors",
     "sample_posterior",
 ]
@@ -34,6 +35,7 @@ NO_LABEL = -1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHADES = 255
 
+Images = npt.NDArray[np.uint8] | FloatArray
 Run = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 
@@ -43,7 +45,8 @@ class GoldenVectors:
 
     Attributes:
         model_sha256: of the Keras file that made them.
-        image_u8: uint8, (images, height, width, channels): image * 255.
+        image: (images, height, width, channels): pictures as uint8 levels, which the manifest's
+            preprocessing turns into the encoder's input; other rows as float32, as they are.
         labels: int16, (images,), classes of the images; -1 where they are not known.
         z_mean: float32, (images, latent_dim), the encoder's output for each image.
         z_log_var: float32, (images, latent_dim), natural logarithm of the variance.
@@ -53,7 +56,7 @@ class GoldenVectors:
             come z_mean + exp(z_log_var / 2) * epsilon of the first images; the rest are samples of
             the prior N(0, I).
         reconstruction: float32, (latents, height, width, channels), the decoder's output for z.
-        edge_image_u8: uint8, as image_u8: inputs that no data set holds, see `edge_images`.
+        edge_image: as image: inputs that no data set holds, see `edge_levels`.
         edge_z_mean: float32, the encoder's output for each of them.
         edge_z_log_var: float32, the same.
         edge_z: float32, (edges, latent_dim): latents that nothing was calibrated on, see
@@ -62,26 +65,29 @@ class GoldenVectors:
     """
 
     model_sha256: str
-    image_u8: npt.NDArray[np.uint8]
+    image: Images
     labels: npt.NDArray[np.int16]
     z_mean: FloatArray
     z_log_var: FloatArray
     epsilon: FloatArray
     z: FloatArray
     reconstruction: FloatArray
-    edge_image_u8: npt.NDArray[np.uint8]
+    edge_image: Images
     edge_z_mean: FloatArray
     edge_z_log_var: FloatArray
     edge_z: FloatArray
     edge_reconstruction: FloatArray
 
     def __post_init__(self) -> None:
-        images, sampled, latents = len(self.image_u8), len(self.epsilon), len(self.z)
+        images, sampled, latents = len(self.image), len(self.epsilon), len(self.z)
         floats = [getattr(self, name) for name in _FLOATS]
         consistent = (
             isinstance(self.model_sha256, str)
             and _SHA256.fullmatch(self.model_sha256) is not None
-            and self.image_u8.dtype == self.edge_image_u8.dtype == np.uint8
+            and self.image.dtype == self.edge_image.dtype
+            and self.image.dtype in (np.uint8, np.float32)
+            and np.isfinite(self.image).all()
+            and np.isfinite(self.edge_image).all()
             and all(each.dtype == np.float32 and np.isfinite(each).all() for each in floats)
             and self.labels.dtype == np.int16
             and self.labels.shape == (images,)
@@ -93,17 +99,17 @@ class GoldenVectors:
             and latents > images + sampled
             and self.z.shape[1:] == self.z_mean.shape[1:]
             and len(self.reconstruction) == latents
-            and self.reconstruction.shape[1:] == self.image_u8.shape[1:]
+            and self.reconstruction.shape[1:] == self.image.shape[1:]
             and np.array_equal(self.z[:images], self.z_mean)
             # Processors differ in the last bit of an exponential.
             and np.allclose(self.z[images : images + sampled], self.sample(), rtol=1e-4, atol=1e-4)
-            and self.edge_image_u8.shape[1:] == self.image_u8.shape[1:]
+            and self.edge_image.shape[1:] == self.image.shape[1:]
             and self.edge_z_mean.shape == self.edge_z_log_var.shape
-            and self.edge_z_mean.shape == (len(self.edge_image_u8), *self.z_mean.shape[1:])
+            and self.edge_z_mean.shape == (len(self.edge_image), *self.z_mean.shape[1:])
             and self.edge_z.shape[1:] == self.z_mean.shape[1:]
-            and self.edge_reconstruction.shape == (len(self.edge_z), *self.image_u8.shape[1:])
+            and self.edge_reconstruction.shape == (len(self.edge_z), *self.image.shape[1:])
             and len(self.edge_z) > 0
-            and len(self.edge_image_u8) > 0
+            and len(self.edge_image) > 0
         )
         if not consistent:
             raise BundleError(
@@ -115,15 +121,13 @@ class GoldenVectors:
         """Draw from the posteriors of the first images: z_mean + exp(z_log_var / 2) * epsilon."""
         return sample_posterior(self.z_mean, self.z_log_var, self.epsilon)
 
-    @property
-    def edge_images(self) -> FloatArray:
-        """Edge cases as the encoder takes them: float32 in [0, 1]."""
-        return self.edge_image_u8.astype(np.float32) / np.float32(_SHADES)
+    def images(self, preprocessing: Preprocessing) -> FloatArray:
+        """Give the images as the encoder takes them: float32."""
+        return _inputs(self.image, preprocessing)
 
-    @property
-    def images(self) -> FloatArray:
-        """Images as the encoder takes them: float32 in [0, 1]."""
-        return self.image_u8.astype(np.float32) / np.float32(_SHADES)
+    def edge_images(self, preprocessing: Preprocessing) -> FloatArray:
+        """Give the edge cases as the encoder takes them: float32."""
+        return _inputs(self.edge_image, preprocessing)
 
     def to_bytes(self) -> bytes:
         """Give the content of `golden.npz`."""
@@ -157,6 +161,12 @@ class GoldenVectors:
             ) from error
 
 
+def _inputs(images: Images, preprocessing: Preprocessing) -> FloatArray:
+    if images.dtype == np.uint8:
+        return preprocessing.from_levels(images.astype(np.uint8, copy=False))
+    return images.astype(np.float32, copy=False)
+
+
 _ARRAYS = tuple(field.name for field in fields(GoldenVectors))
 _FLOATS = (
     "z_mean",
@@ -177,7 +187,7 @@ def sample_posterior(z_mean: FloatArray, z_log_var: FloatArray, epsilon: FloatAr
     return np.asarray(z_mean[:count] + np.exp(z_log_var[:count] / 2) * epsilon, np.float32)
 
 
-def edge_images(image_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def edge_levels(image_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """Give images that no data set holds and that a camera may: uint8, (8, *image_shape).
 
     Black, white, middle grey, one white pixel on black, one black pixel on white, noise, a
@@ -213,9 +223,10 @@ def edge_latents(latent_dim: int) -> FloatArray:
 def make_vectors(
     encode: Run,
     decode: Run,
-    images: npt.NDArray[np.uint8],
+    images: FloatArray,
     labels: npt.NDArray[np.int16] | None,
     *,
+    preprocessing: Preprocessing,
     latent_dim: int,
     prior: int,
     model_sha256: str,
@@ -224,35 +235,48 @@ def make_vectors(
     """Run a model on images, on their latents, on samples of the prior and on edge cases.
 
     Args:
-        encode: float32 images in [0, 1] to `z_mean` and `z_log_var`.
+        encode: images to `z_mean` and `z_log_var`.
         decode: latents to `reconstruction`.
-        images: uint8, (count, height, width, channels), held out from training and calibration.
+        images: float32, (count, ...), as the encoder takes them, held out from training and
+            calibration; pictures are rounded to 8-bit levels first.
         labels: their classes; None where they are not known.
+        preprocessing: what the images' values mean.
         latent_dim: size of z.
         prior: how many samples of N(0, I).
         model_sha256: of the model's file.
         rng: noise comes from here.
     """
-    posterior = encode(images.astype(np.float32) / np.float32(_SHADES))
+    image, edges = _stored(images, preprocessing)
+    posterior, at_edges = (encode(_inputs(rows, preprocessing)) for rows in (image, edges))
     z_mean, z_log_var = posterior["z_mean"], posterior["z_log_var"]
     # Half of the images: what the ELBO is judged on.
     epsilon = rng.standard_normal(((len(images) + 1) // 2, latent_dim), np.float32)
     samples = rng.standard_normal((prior, latent_dim), np.float32)
     z = np.concatenate([z_mean, sample_posterior(z_mean, z_log_var, epsilon), samples])
-    edges, far = edge_images(images.shape[1:]), edge_latents(latent_dim)
-    at_edges = encode(edges.astype(np.float32) / np.float32(_SHADES))
+    far = edge_latents(latent_dim)
     return GoldenVectors(
         model_sha256=model_sha256,
-        image_u8=images,
+        image=image,
         labels=np.full(len(images), NO_LABEL, np.int16) if labels is None else labels,
         z_mean=z_mean,
         z_log_var=z_log_var,
         epsilon=epsilon,
         z=z,
         reconstruction=decode(z)["reconstruction"],
-        edge_image_u8=edges,
+        edge_image=edges,
         edge_z_mean=at_edges["z_mean"],
         edge_z_log_var=at_edges["z_log_var"],
         edge_z=far,
         edge_reconstruction=decode(far)["reconstruction"],
     )
+
+
+def _stored(images: FloatArray, preprocessing: Preprocessing) -> tuple[Images, Images]:
+    """Give images and edge cases as a golden file keeps them."""
+    edges = edge_levels(images.shape[1:])
+    if preprocessing.kind is DataKind.PICTURE:
+        return preprocessing.input_levels(images), edges
+    # Where no range is stated, that of the images at hand.
+    low, high = float(images.min()), float(images.max())
+    scaling = preprocessing.input or Scaling.between(low, high if high > low else low + 1)
+    return images, scaling.apply(edges.astype(np.float32) / np.float32(_SHADES))

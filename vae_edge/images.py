@@ -1,4 +1,4 @@
-"""Images in and out of files, the same way as in training: float32 in [0, 1]."""
+"""Images in and out of files, the same way as in training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from PIL import Image
 from vae_edge.errors import DataError
 from vae_edge.files import replaced_file
 from vae_edge.image_source import IMAGE_SUFFIXES, open_images
+from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.terms import Fit, FloatArray
 
 __all__ = ["IMAGE_SUFFIXES", "Fit", "open_images", "read_images", "tile", "write_image"]
 
 
 def read_images(
-    path: str | Path, image_shape: tuple[int, ...], *, fit: Fit | str | None = None
+    path: str | Path,
+    image_shape: tuple[int, ...],
+    *,
+    fit: Fit | str | None = None,
+    preprocessing: Preprocessing = PLAIN_PICTURES,
 ) -> FloatArray:
     """Read all images of a picture, an array, or a folder of pictures, of the model's shape.
 
@@ -25,15 +30,16 @@ def read_images(
         path: as `vae_edge.image_source.open_images` takes it.
         image_shape: (height, width, channels) that the model takes.
         fit: `resize`, `crop` or `pad` for images of another size or with colour where the model is
-            grey; by default they are refused.
+            grey; by default as `preprocessing` says.
+        preprocessing: what the model's values mean; by default those in [0, 1].
 
     Returns:
-        float32, (count, height, width, channels), in [0, 1].
+        float32, (count, *image_shape), as the encoder takes them.
 
     Raises:
         DataError: no such file, not an image, another size or number of channels, unknown `fit`.
     """
-    with open_images(path, image_shape, fit=fit) as source:
+    with open_images(path, image_shape, fit=fit, preprocessing=preprocessing) as source:
         return np.concatenate(list(source.chunks()))
 
 

@@ -5,6 +5,7 @@
     2  lowering: the target, and what each pass did to which layer; the operators that compute in
        float; the selection that `--precision auto` made.
     3  parity in the model's own units: figures without a limit, margins, the tightest limit.
+    4  what the model's numbers mean: its preprocessing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from vae_edge import codec
 from vae_edge.comparison import ALL_METRICS
 from vae_edge.errors import ArtifactError, BundleError
+from vae_edge.preprocessing import Preprocessing
 from vae_edge.terms import Component, Format, Precision, Target, TensorSpec
 
 __all__ = [
@@ -44,7 +46,7 @@ __all__ = [
     "write_manifest",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # One plain file name: no directory, nothing hidden, nothing a shell or a file system reinterprets.
@@ -64,18 +66,29 @@ def _check_file(owner: str, file: str, size_bytes: int, sha256: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """The Keras model that the bundle was exported from."""
+    """The Keras model that the bundle was exported from.
+
+    Attributes:
+        name: what its author calls it.
+        source_sha256: of its file.
+        latent_dim: size of z.
+        image_shape: of one row of the encoder's input: (height, width, channels), or whatever
+            shape an array has.
+        preprocessing: what its numbers mean.
+    """
 
     name: str
     source_sha256: str
     latent_dim: int
     image_shape: tuple[int, ...]
+    preprocessing: Preprocessing
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.source_sha256):
             raise codec.DecodeError("model: source_sha256 must be 64 lower-case hexadecimal digits")
         if self.latent_dim < 1 or not self.image_shape or min(self.image_shape) < 1:
             raise codec.DecodeError("model: latent_dim and image_shape must be positive")
+        self.preprocessing.check_shape(self.image_shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -377,7 +377,13 @@ class _Check:
 
     def _record(self, figure: Figure, precision: Precision, integer_io: bool) -> MetricRecord:
         metric = ALL_METRICS[figure.metric]
-        limits = limits_for(precision, figure.output, self.overrides, integer_io=integer_io)
+        limits = limits_for(
+            precision,
+            figure.output,
+            self.overrides,
+            integer_io=integer_io,
+            allowed_nats=self.reference.allowed_nats,
+        )
         limit = limits.get(figure.metric)
         finite = bool(np.isfinite(figure.value))
         return MetricRecord(

@@ -13,7 +13,7 @@ from vae_edge.errors import ParityError
 from vae_edge.golden import NO_LABEL, GoldenVectors, sample_posterior
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import FloatArray
+from vae_edge.terms import DataKind, FloatArray
 
 __all__ = ["data_reference", "golden_reference", "live_reference"]
 
@@ -29,9 +29,9 @@ def golden_reference(bundle: Bundle) -> Reference:
     golden = GoldenVectors.from_bytes(bundle.read(record), str(bundle.path / record.file))
     model = bundle.manifest.model
     if (
-        golden.image_u8.shape[1:] != model.image_shape
+        golden.image.shape[1:] != model.image_shape
         or golden.z.shape[1] != model.latent_dim
-        or len(golden.image_u8) != record.images
+        or len(golden.image) != record.images
         or len(golden.z) != record.latents
     ):
         raise ParityError(
@@ -44,9 +44,16 @@ def golden_reference(bundle: Bundle) -> Reference:
             f"exported from (SHA-256 {golden.model_sha256[:12]}... and "
             f"{model.source_sha256[:12]}...). Export the bundle again."
         )
+    # Levels where the model takes pictures, and nowhere else.
+    if (golden.image.dtype == np.uint8) is not (model.preprocessing.kind is DataKind.PICTURE):
+        raise ParityError(
+            f"{bundle.path / record.file}: holds {golden.image.dtype} inputs, and the manifest "
+            f"says that the model takes a {model.preprocessing.kind}. Export the bundle again."
+        )
     return Reference(
         source=f"golden vectors ({record.source})",
-        images=golden.images,
+        preprocessing=model.preprocessing,
+        images=golden.images(model.preprocessing),
         labels=golden.labels,
         epsilon=golden.epsilon,
         z=golden.z,
@@ -55,7 +62,7 @@ def golden_reference(bundle: Bundle) -> Reference:
             "z_log_var": golden.z_log_var,
             "reconstruction": golden.reconstruction,
         },
-        edge_images=golden.edge_images,
+        edge_images=golden.edge_images(model.preprocessing),
         edge_z=golden.edge_z,
         edge_outputs={
             "z_mean": golden.edge_z_mean,
@@ -83,7 +90,7 @@ def data_reference(
 
     Args:
         bundle: whose prior samples and edge cases are taken.
-        images: float32 (count, height, width, channels) in [0, 1], at least two.
+        images: float32 (count, ...) as the encoder takes them, at least two.
         encoder: the Keras encoder.
         decoder: the Keras decoder.
         source: what the images are.

@@ -16,11 +16,14 @@ __all__ = [
     "COMPONENT_INPUT",
     "COMPONENT_OUTPUTS",
     "EXACTNESS",
+    "ColourOrder",
     "Component",
+    "DataKind",
     "Fit",
     "FloatArray",
     "Format",
     "Interpolation",
+    "Likelihood",
     "Precision",
     "Target",
     "TensorSpec",
@@ -94,6 +97,35 @@ class Fit(_Term):
     RESIZE = "resize"
     CROP = "crop"
     PAD = "pad"
+
+
+class DataKind(_Term):
+    """What one row of a model's input is.
+
+    PICTURE: (height, width, 1 or 3), which files of pictures and 8-bit arrays can be turned into.
+    ARRAY: any numbers, e.g. a window of sensor values (length, channels), as the model takes them.
+    """
+
+    PICTURE = "picture"
+    ARRAY = "array"
+
+
+class ColourOrder(_Term):
+    """In which order a model takes the channels of a coloured picture."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
+
+class Likelihood(_Term):
+    """What a decoder's output stands for, and so what its reconstruction loss is.
+
+    BERNOULLI: the probability that a value is 1; binary cross-entropy.
+    GAUSSIAN: the mean of a Gaussian of variance 1; half the squared error.
+    """
+
+    BERNOULLI = "bernoulli"
+    GAUSSIAN = "gaussian"
 
 
 class Interpolation(_Term):

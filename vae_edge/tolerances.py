@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -266,6 +266,7 @@ def limits_for(
     overrides: Iterable[Override] = (),
     *,
     integer_io: bool = False,
+    allowed_nats: Callable[[float, float], float] | None = None,
 ) -> dict[str, float]:
     """Give the limits on one output by metric; later overrides win.
 
@@ -276,9 +277,14 @@ def limits_for(
         output: as `vae_edge.comparison` names it.
         overrides: limits that replace the built-in ones.
         integer_io: inputs and outputs are integers too.
+        allowed_nats: of a built-in limit on the ELBO, and that on the rmse of reconstructions, the
+            limit that fits the model, see `vae_edge.comparison.Reference`.
     """
     table = _INTEGER_IO if integer_io else TOLERANCES[precision]
     limits = dict(table[output])
+    if output == "elbo" and allowed_nats is not None:
+        rmse = table["reconstruction"]["rmse"]
+        limits = {metric: allowed_nats(limit, rmse) for metric, limit in limits.items()}
     for override in overrides:
         if override.output == output and override.precision in (None, precision):
             limits[override.metric] = override.limit

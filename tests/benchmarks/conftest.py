@@ -26,6 +26,7 @@ from vae_edge.manifest import (
     QuantizationRecord,
     RuntimeRequirement,
 )
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.terms import Component, Format, Precision, TensorSpec
 
 MakeRecord = Callable[..., ArtifactRecord]
@@ -80,7 +81,11 @@ def _manifest(
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=ModelRecord(
-            name="tiny", source_sha256=source_sha256, latent_dim=2, image_shape=(4, 4, 1)
+            name="tiny",
+            source_sha256=source_sha256,
+            latent_dim=2,
+            image_shape=(4, 4, 1),
+            preprocessing=PLAIN_PICTURES,
         ),
         artifacts=records,
         calibration=None,

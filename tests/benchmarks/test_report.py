@@ -29,6 +29,7 @@ from benchmarks.statistics import Interval
 from vae_edge.errors import UsageError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import LatencyRecord, ModelRecord
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.terms import Format, Precision
 
 STATE = MachineState(
@@ -74,7 +75,13 @@ REPORT = BenchmarkReport(
     vae_edge_version="0.1.0",
     started_utc="2030-01-01T00:00:00+00:00",
     machine="a machine",
-    model=ModelRecord(name="m", source_sha256="a" * 64, latent_dim=2, image_shape=(28, 28, 1)),
+    model=ModelRecord(
+        name="m",
+        source_sha256="a" * 64,
+        latent_dim=2,
+        image_shape=(28, 28, 1),
+        preprocessing=PLAIN_PICTURES,
+    ),
     settings=Settings(threads=2, rounds=3, warmup_rounds=1, min_sample_ms=2.0, seed=0),
     environment=Environment(
         cpu_model="cpu",

@@ -16,6 +16,7 @@ from exporters.representative import (
     mix,
 )
 from vae_edge.errors import DataError
+from vae_edge.preprocessing import PLAIN_PICTURES
 
 pytestmark = pytest.mark.host
 
@@ -127,10 +128,10 @@ def test_latents_are_half_posterior_half_prior(tiny_vae, tiny_representative):
 
 def test_golden_vectors_are_the_keras_models_outputs(tiny_vae, tiny_representative):
     golden = make_golden(tiny_vae, tiny_representative)
-    assert (len(golden.image_u8), len(golden.z)) == (16, 16 + 8 + 128)
-    np.testing.assert_array_equal(golden.images, tiny_representative.golden)
+    assert (len(golden.image), len(golden.z)) == (16, 16 + 8 + 128)
+    np.testing.assert_array_equal(golden.images(PLAIN_PICTURES), tiny_representative.golden)
     np.testing.assert_array_equal(golden.z[:16], golden.z_mean)
     np.testing.assert_allclose(
-        golden.z_log_var, tiny_vae.encoder(golden.images)["z_log_var"], atol=1e-5
+        golden.z_log_var, tiny_vae.encoder(golden.images(PLAIN_PICTURES))["z_log_var"], atol=1e-5
     )
     np.testing.assert_allclose(golden.reconstruction, tiny_vae.decoder(golden.z), atol=1e-5)

@@ -149,7 +149,7 @@ def test_additional_array_is_refused(members):
 @pytest.mark.parametrize("name", ARRAYS)
 def test_array_of_no_dimension_is_refused(members, name):
     stream = io.BytesIO()
-    np.save(stream, np.uint8(1) if name == "image_u8" else np.float32(1))
+    np.save(stream, np.uint8(1) if name == "image" else np.float32(1))
 
     assert refused(pack({**members, f"{name}.npy": stream.getvalue()}))
 
@@ -182,9 +182,9 @@ def test_golden_vectors_of_another_model_are_refused(tiny, tiny_bundle, plant):
     other = tiny.golden()
     wider = replace(
         other,
-        image_u8=np.repeat(other.image_u8, 2, axis=2),
+        image=np.repeat(other.image, 2, axis=2),
         reconstruction=np.repeat(other.reconstruction, 2, axis=2),
-        edge_image_u8=np.repeat(other.edge_image_u8, 2, axis=2),
+        edge_image=np.repeat(other.edge_image, 2, axis=2),
         edge_reconstruction=np.repeat(other.edge_reconstruction, 2, axis=2),
     )
     plant(tiny_bundle, "golden.npz", wider.to_bytes())

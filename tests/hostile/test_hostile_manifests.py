@@ -75,23 +75,23 @@ def test_document_that_is_not_exactly_a_manifest_is_refused(refused_change, chan
     ("text", "message"),
     [
         ("", "not valid JSON"),
-        ("null", "schema_version must be 3; received None"),
-        ("[]", "schema_version must be 3; received None"),
-        ("3", "schema_version must be 3; received None"),
-        ("{}", "schema_version must be 3; received None"),
-        ('{"schema_version": 0}', "schema_version must be 3; received 0"),
-        ('{"schema_version": "1"}', "schema_version must be 3; received '1'"),
-        ('{"schema_version": true}', "schema_version must be 3; received True"),
-        ('{"schema_version": 1e999}', "schema_version must be 3; received inf"),
-        ('{"schema_version": 3.0}', "missing key"),
-        ('{"schema_version": 3, "schema_version": 3}', "key 'schema_version' stands twice"),
+        ("null", "schema_version must be 4; received None"),
+        ("[]", "schema_version must be 4; received None"),
+        ("3", "schema_version must be 4; received None"),
+        ("{}", "schema_version must be 4; received None"),
+        ('{"schema_version": 0}', "schema_version must be 4; received 0"),
+        ('{"schema_version": "1"}', "schema_version must be 4; received '1'"),
+        ('{"schema_version": true}', "schema_version must be 4; received True"),
+        ('{"schema_version": 1e999}', "schema_version must be 4; received inf"),
+        ('{"schema_version": 4.0}', "missing key"),
+        ('{"schema_version": 4, "schema_version": 4}', "key 'schema_version' stands twice"),
         ('{"schema_version": NaN}', "'NaN' is not a JSON number"),
         ('{"schema_version": 1', "not valid JSON"),
         ('{"schema_version": ' + "9" * 5000 + "}", "not valid JSON"),
         ("\ufeff{}", "not valid JSON"),
         ("[" * 200_000, "nested too deeply"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
-        ('{"schema_version": "' + "A" * 100_000 + '"}', "schema_version must be 3; received"),
+        ('{"schema_version": "' + "A" * 100_000 + '"}', "schema_version must be 4; received"),
         (b"\xff\xfe{}", "is not UTF-8 text"),
         (b"\0" * 100, "not valid JSON"),
     ],
@@ -106,19 +106,19 @@ def test_nesting_just_short_of_the_parsers_limit_is_refused(refused, depth):
     assert refused('{"schema_version": ' + "[" * depth + "]" * depth + "}")
 
 
-@pytest.mark.parametrize("version", [4, 10**30, 10**4000])
+@pytest.mark.parametrize("version", [5, 10**30, 10**4000])
 def test_newer_version_asks_for_an_upgrade(refused, version):
     message = refused(f'{{"schema_version": {version}, "unheard_of": 1}}')
 
     assert f"schema_version {str(version)[:57]}" in message
-    assert "is newer than supported (3)" in message
+    assert "is newer than supported (4)" in message
     assert "pip install -U vae-edge" in message
 
 
 def test_older_version_asks_for_another_export(refused):
     message = refused('{"schema_version": 1, "model": {}}')
 
-    assert "schema_version 1 is of an earlier vae-edge; this one reads 3." in message
+    assert "schema_version 1 is of an earlier vae-edge; this one reads 4." in message
     assert "Export the bundle again from its model: vae-edge export MODEL." in message
 
 

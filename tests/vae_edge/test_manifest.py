@@ -23,6 +23,7 @@ from vae_edge.manifest import (
     read_manifest,
     write_manifest,
 )
+from vae_edge.preprocessing import PLAIN_PICTURES
 
 SCHEMA = Path(str(resources.files("vae_edge"))) / "manifest.schema.json"
 
@@ -95,7 +96,13 @@ def test_published_schema_and_reader_refuse_the_same_damage(manifest, damage):
 
 def test_model_must_have_a_sha256():
     with pytest.raises(DecodeError, match="source_sha256 must be 64 lower-case"):
-        ModelRecord(name="m", source_sha256="AB" * 32, latent_dim=2, image_shape=(4, 4, 1))
+        ModelRecord(
+            name="m",
+            source_sha256="AB" * 32,
+            latent_dim=2,
+            image_shape=(4, 4, 1),
+            preprocessing=PLAIN_PICTURES,
+        )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,11 @@ def test_model_must_have_a_sha256():
 def test_model_must_have_positive_sizes(latent_dim, image_shape):
     with pytest.raises(DecodeError, match="latent_dim and image_shape must be positive"):
         ModelRecord(
-            name="m", source_sha256="ab" * 32, latent_dim=latent_dim, image_shape=image_shape
+            name="m",
+            source_sha256="ab" * 32,
+            latent_dim=latent_dim,
+            image_shape=image_shape,
+            preprocessing=PLAIN_PICTURES,
         )
 
 

@@ -59,6 +59,7 @@ def decode(
             counted(vae.decode_stream(source.chunks())),
             count=count,
             image_shape=vae.image_shape,
+            preprocessing=vae.preprocessing,
             columns=math.ceil(math.sqrt(count)),
         )
     if as_json:

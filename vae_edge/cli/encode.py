@@ -55,7 +55,7 @@ def encode(
     with (
         quiet(),
         EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
-        open_images(images, vae.image_shape, fit=fit) as source,
+        open_images(images, vae.image_shape, fit=fit, preprocessing=vae.preprocessing) as source,
         counting("images", source.count) as counted,
     ):
         used, latent_dim = vae.encoder.name, vae.latent_dim

@@ -47,6 +47,7 @@ def generate(
                 counted(vae.generate_stream(count, seed=seed)),
                 count=count,
                 image_shape=vae.image_shape,
+                preprocessing=vae.preprocessing,
                 columns=math.ceil(math.sqrt(count)),
             )
     if as_json:

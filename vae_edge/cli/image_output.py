@@ -12,7 +12,8 @@ import numpy as np
 from vae_edge.errors import UsageError
 from vae_edge.images import IMAGE_SUFFIXES, tile, write_image
 from vae_edge.npy_stream import write_npy, written
-from vae_edge.terms import FloatArray
+from vae_edge.preprocessing import Preprocessing
+from vae_edge.terms import DataKind, FloatArray
 
 __all__ = ["check_output", "image_files", "is_sheet", "write_images"]
 
@@ -52,6 +53,7 @@ def write_images(
     *,
     count: int,
     image_shape: tuple[int, ...],
+    preprocessing: Preprocessing,
     columns: int,
 ) -> None:
     """Write images as one sheet, one array, or numbered pictures in a folder.
@@ -61,24 +63,33 @@ def write_images(
 
     Args:
         out: as `check_output` allows.
-        chunks: float32 (n, height, width, channels) each, in [0, 1].
+        chunks: float32 (n, *image_shape) each, as the decoder gives them. An array keeps them so.
         count: of all of them together.
-        image_shape: (height, width, channels).
+        image_shape: (height, width, channels), or of an array.
+        preprocessing: what their values mean.
         columns: images per row of a sheet.
 
     Raises:
         DataError: it cannot be written.
+        UsageError: pictures of what is none.
     """
-    if is_sheet(out):
-        write_image(out, tile(np.concatenate(list(chunks)), columns))
-    elif out.suffix.lower() == ".npy":
+    if out.suffix.lower() == ".npy":
         write_npy(out, (count, *image_shape), chunks)
-    else:
-        with _filled_folder(out) as part:
-            files = image_files(part, count)
-            for chunk in chunks:
-                for image in chunk:
-                    write_image(next(files), image)
+        return
+    if preprocessing.kind is not DataKind.PICTURE:
+        raise UsageError(
+            f"--out {out}: the model gives arrays of {image_shape}, of which there are no "
+            f"pictures; expected a .npy file, e.g. --out {out.with_suffix('.npy').name}."
+        )
+    pictures = map(preprocessing.to_picture, chunks)
+    if is_sheet(out):
+        write_image(out, tile(np.concatenate(list(pictures)), columns))
+        return
+    with _filled_folder(out) as part:
+        files = image_files(part, count)
+        for chunk in pictures:
+            for image in chunk:
+                write_image(next(files), image)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def interpolate(
             vae.decode_stream(interpolate_latents(a, b, steps, method=method)),
             count=steps,
             image_shape=vae.image_shape,
+            preprocessing=vae.preprocessing,
             columns=steps,
         )
     if as_json:
@@ -93,7 +94,7 @@ def _latent(vae: EdgeVAE, path: Path, fit: Fit | None) -> FloatArray:
         if row:
             with open_latents(path, vae.latent_dim) as latents:
                 return np.asarray(next(latents.chunks())[0])
-    with open_images(path, vae.image_shape, fit=fit) as source:
+    with open_images(path, vae.image_shape, fit=fit, preprocessing=vae.preprocessing) as source:
         if source.count != 1:
             raise DataError(f"{path}: holds {source.count} images; expected one end of the way.")
         return np.asarray(vae.encode(next(source.chunks())).z_mean[0])

@@ -71,6 +71,7 @@ def manifold(
             counted(vae.decode_stream(z)),
             count=len(z),
             image_shape=vae.image_shape,
+            preprocessing=vae.preprocessing,
             columns=steps,
         )
     if as_json:

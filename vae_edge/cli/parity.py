@@ -178,7 +178,8 @@ def _on_data(bundle: Bundle, encoder: Runner, decoder: Runner, data: Path | None
     from vae_edge.parity import data_reference
 
     assert data is not None  # noqa: S101  asked for only then
-    images = read_images(data, bundle.manifest.model.image_shape)
+    model = bundle.manifest.model
+    images = read_images(data, model.image_shape, preprocessing=model.preprocessing)
     return data_reference(bundle, images, encoder, decoder, str(data))
 
 

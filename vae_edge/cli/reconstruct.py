@@ -59,14 +59,21 @@ def reconstruct(
     with (
         quiet(),
         EdgeVAE.open(bundle, format=format, precision=precision, threads=threads) as vae,
-        open_images(images, vae.image_shape, fit=fit) as source,
+        open_images(images, vae.image_shape, fit=fit, preprocessing=vae.preprocessing) as source,
         counting("images", source.count) as counted,
     ):
         used = f"{vae.encoder.name} and {vae.decoder.name}"
         count, columns = source.count, min(_COLUMNS, source.count)
         pairs = _pairs(vae, counted(source.chunks()), figures)
         shown = _rows(list(pairs), columns) if is_sheet(out) else (copies for _, copies in pairs)
-        write_images(out, shown, count=count, image_shape=vae.image_shape, columns=columns)
+        write_images(
+            out,
+            shown,
+            count=count,
+            image_shape=vae.image_shape,
+            preprocessing=vae.preprocessing,
+            columns=columns,
+        )
     if as_json:
         typer.echo(
             json.dumps(
@@ -87,7 +94,10 @@ def reconstruct(
 
 
 class _Figures:
-    """RMSE per pixel, and z_mean, of the images so far; of each image only with `keep_all`."""
+    """RMSE per pixel, and z_mean, of the images so far; of each image only with `keep_all`.
+
+    Pictures in grey levels from 0 to 1, arrays in their own values.
+    """
 
     def __init__(self, *, keep_all: bool) -> None:
         self.total = self.worst = 0.0
@@ -96,7 +106,8 @@ class _Figures:
         self._keep_all = keep_all
 
     def add(self, originals: FloatArray, copies: FloatArray, z_mean: FloatArray) -> None:
-        rmse = np.sqrt(np.square(copies - originals).mean(axis=(1, 2, 3), dtype=np.float64))
+        axes = tuple(range(1, originals.ndim))
+        rmse = np.sqrt(np.square(copies - originals).mean(axis=axes, dtype=np.float64))
         self.total += float(rmse.sum())
         self.worst = max(self.worst, float(rmse.max()))
         if self._keep_all:
@@ -110,8 +121,11 @@ def _pairs(
     for originals in chunks:
         z_mean = vae.encode(originals).z_mean
         copies = vae.decode(z_mean)
-        figures.add(originals, copies, z_mean)
-        yield originals, copies
+        # As the decoder should have given them.
+        wanted = vae.preprocessing.target(originals)
+        unit_output = vae.preprocessing.unit_output
+        figures.add(unit_output(wanted), unit_output(copies), z_mean)
+        yield wanted, copies
 
 
 def _rows(pairs: list[tuple[FloatArray, FloatArray]], columns: int) -> Iterator[FloatArray]:

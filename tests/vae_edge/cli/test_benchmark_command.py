@@ -44,6 +44,7 @@ from vae_edge.manifest import (
     RuntimeRequirement,
     SelectionRecord,
 )
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.terms import Component, Format, Precision
 from vae_edge.verdict import Speed, Verdict
 
@@ -52,7 +53,13 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 STATE = MachineState(
     governor=None, clock_mhz=None, temperature_c=None, load_average=None, throttled=None
 )
-MODEL = ModelRecord(name="tiny", source_sha256="b" * 64, latent_dim=2, image_shape=(4, 4, 1))
+MODEL = ModelRecord(
+    name="tiny",
+    source_sha256="b" * 64,
+    latent_dim=2,
+    image_shape=(4, 4, 1),
+    preprocessing=PLAIN_PICTURES,
+)
 RECORDED = LatencyRecord(
     machine="the exporting desktop",
     runtime="ai-edge-litert 2.3.0",

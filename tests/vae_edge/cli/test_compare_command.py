@@ -22,6 +22,7 @@ from vae_edge.cli import main
 from vae_edge.cli.compare import parse_share
 from vae_edge.errors import UsageError
 from vae_edge.manifest import ModelRecord
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.terms import Format, Precision
 
 STATE = MachineState(
@@ -61,7 +62,13 @@ def report(*candidates: CandidateReport) -> BenchmarkReport:
         vae_edge_version="0.1.0",
         started_utc="2030-01-01T00:00:00+00:00",
         machine="a board",
-        model=ModelRecord(name="m", source_sha256="b" * 64, latent_dim=2, image_shape=(4, 4, 1)),
+        model=ModelRecord(
+            name="m",
+            source_sha256="b" * 64,
+            latent_dim=2,
+            image_shape=(4, 4, 1),
+            preprocessing=PLAIN_PICTURES,
+        ),
         settings=Settings(threads=1, rounds=3, warmup_rounds=1, min_sample_ms=2.0, seed=0),
         environment=Environment(
             cpu_model="cpu",

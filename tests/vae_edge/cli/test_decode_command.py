@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vae_edge.images import tile
+from vae_edge.preprocessing import PLAIN_PICTURES
 
 Z = np.random.default_rng(4).normal(size=(40, 2)).astype(np.float32)
 
@@ -78,7 +79,7 @@ def test_folder_holds_numbered_pictures_beside_what_was_there(run_cli, tiny, tin
 
 
 def test_what_encode_wrote_decodes_to_the_reconstruction(run_cli, tiny, tiny_bundle):
-    images = tiny.golden().images
+    images = tiny.golden().images(PLAIN_PICTURES)
     np.save("in.npy", images)
 
     run_cli("encode", tiny_bundle, "in.npy")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vae_edge import EdgeVAE
+from vae_edge.preprocessing import PLAIN_PICTURES
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def _in_tmp_path(tmp_path, monkeypatch):
 
 @pytest.fixture
 def images(tiny):
-    images = tiny.golden(images=40).images
+    images = tiny.golden(images=40).images(PLAIN_PICTURES)
     np.save("in.npy", images)
     return images
 
@@ -110,7 +111,7 @@ def test_pictures_of_another_size_are_refused_with_the_option_and_taken_with_it(
     run_cli, tiny, tiny_bundle
 ):
     """A grey border of 2 pixels left and right: cropping takes it off again."""
-    middle = tiny.golden().images[:1]
+    middle = tiny.golden().images(PLAIN_PICTURES)[:1]
     wide = np.pad((middle[0] * 255).round().astype(np.uint8), ((0, 0), (2, 2), (0, 0)))
     Image.fromarray(np.repeat(wide, 3, axis=2)).save("wide.png")
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vae_edge.images import tile
+from vae_edge.preprocessing import PLAIN_PICTURES
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,7 @@ def _in_tmp_path(tmp_path, monkeypatch):
 
 @pytest.fixture
 def originals(tiny):
-    images = tiny.golden().images
+    images = tiny.golden().images(PLAIN_PICTURES)
     np.save("in.npy", images)
     return images
 
@@ -64,7 +65,7 @@ def test_sheet_shows_originals_above_their_reconstructions(
 
 
 def test_sheet_of_many_images_has_rows_of_sixteen(run_cli, tiny_bundle, tiny):
-    images = tiny.golden(images=19).images
+    images = tiny.golden(images=19).images(PLAIN_PICTURES)
     np.save("in.npy", images)
 
     run_cli("reconstruct", tiny_bundle, "in.npy", "--out", "pair.png")
