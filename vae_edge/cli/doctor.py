@@ -15,13 +15,15 @@ EXIT_NO_RUNTIME = 2
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look at Python, the processor, the runtimes and the host packages.
+    """Look at Python, the processor, the runtimes and the host packages, and say what to type.
 
-    Exits with 2 where no bundle can be run at all. Example: `vae-edge doctor`
+    Exits with 2 where no bundle can be run at all; one of the two runtimes is enough.
+
+    Example: `vae-edge doctor`
     """
     from vae_edge.cli.tables import new_table
     from vae_edge.codec import encode
-    from vae_edge.doctor import Status, examine
+    from vae_edge.doctor import examine, is_fit
 
     findings = examine()
     if as_json:
@@ -38,9 +40,5 @@ def doctor(as_json: Json = False) -> None:
             out.print(f"{finding.what}: {finding.remedy}", markup=False, soft_wrap=True)
         if not remedies:
             out.print("Nothing is missing.")
-    # Only a machine on which nothing can run is a failure; one of the two runtimes is enough.
-    broken = any(f.status is Status.BROKEN and f.needed_for == "everything" for f in findings)
-    runtimes = [f for f in findings if f.needed_for.startswith("running")]
-    usable = any(f.status in (Status.OK, Status.OPTIONAL) for f in runtimes)
-    if broken or not usable:
+    if not is_fit(findings):
         raise typer.Exit(EXIT_NO_RUNTIME)
