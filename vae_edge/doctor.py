@@ -68,8 +68,8 @@ _GLIBC_SYSTEM = (
     "use a system with glibc (Debian, Ubuntu, Raspberry Pi OS; as a container: "
     "docker run -it python:3.11-slim)"
 )
-# `/usr/bin/time -v vae-edge parity` of the shipped model's twelve artifacts takes 125 MB; the system
-# and a desktop need theirs beside it, and other models are larger.
+# `/usr/bin/time -v vae-edge parity` of the shipped model's twelve artifacts takes 125 MB; the
+# system and a desktop need theirs beside it, and other models are larger.
 _LITTLE_MEMORY = 512_000_000
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from vae_edge.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "COMPONENT_INPUT",
@@ -29,7 +31,18 @@ __all__ = [
     "TensorSpec",
 ]
 
-FloatArray = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    FloatArray = npt.NDArray[np.float32]
+else:
+
+    def __getattr__(name: str) -> object:
+        # The command line needs the other words for its `--help`, and numpy takes a second on a Pi.
+        if name != "FloatArray":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        import numpy.typing as npt
+
+        return npt.NDArray[np.float32]
 
 
 class _Term(str, Enum):

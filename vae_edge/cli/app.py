@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from vae_edge._version import __version__
 from vae_edge.cli import (
     benchmark,
     compare,
@@ -71,6 +69,8 @@ for command in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from vae_edge._version import __version__
+
         typer.echo(f"vae-edge {__version__}")
         raise typer.Exit
 
@@ -106,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except Exception as error:  # noqa: BLE001  the last stop before the user's screen
         if "--verbose" in arguments or os.environ.get("VAE_EDGE_DEBUG"):
+            import traceback
+
             traceback.print_exc()
         text = " ".join(str(error).split())[:400]
         print_error(

@@ -6,23 +6,17 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from types import FrameType
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 __all__ = [
     "counting",
@@ -45,6 +39,8 @@ _real_stderr: IO[str] | None = None
 
 def results() -> Console:
     """Console for results: tables and paths, on stdout."""
+    from rich.console import Console
+
     # A pipe or a file has no width; rich would take 80 and cut the wider tables.
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     # Paths and what a bundle says of itself must not be taken for markup: `[/x]` is an error.
@@ -53,6 +49,8 @@ def results() -> Console:
 
 def stderr_console() -> Console:
     """Console for notes and progress, on the real stderr even inside `quiet`."""
+    from rich.console import Console
+
     file = _real_stderr or sys.stderr
     return Console(file=file, highlight=False, markup=False, emoji=False)
 
@@ -69,10 +67,14 @@ def print_error(text: str) -> None:
 
 def progress() -> Progress:
     """Progress display on stderr: what is being done, how far, and for how long."""
+    from rich.progress import Progress
+
     return Progress(*_columns(), console=stderr_console())
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     return (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -88,6 +90,8 @@ def counting(what: str, total: int) -> Iterator[Callable[[Iterable[_Chunk]], Ite
 
     The bar is on stderr, on a terminal only, and disappears at the end.
     """
+    from rich.progress import Progress
+
     console = stderr_console()
     with Progress(
         *_columns(), console=console, transient=True, disable=not console.is_terminal
@@ -114,6 +118,8 @@ def quiet(verbose: bool = False) -> Iterator[None]:
     if verbose or _real_stderr is not None:
         yield
         return
+    import tempfile
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

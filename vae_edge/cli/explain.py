@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import Json, Verbose
 from vae_edge.errors import ArtifactError, UsageError
-from vae_edge.terms import COMPONENT_INPUT, Component, FloatArray, Format
+from vae_edge.terms import COMPONENT_INPUT, Component, Format
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from vae_edge.bundle import Bundle
     from vae_edge.explain import Explanation, LayerReport
     from vae_edge.keras_vae import KerasVAE
+    from vae_edge.terms import FloatArray
 
 __all__ = ["explain", "explain_files", "explanation_table", "print_explanations"]
 
@@ -262,6 +262,8 @@ def print_explanations(found: Sequence[Explanation]) -> None:
 
 def explanation_table(explanation: Explanation, *, wide: bool) -> Table:
     """Give an artifact's layers as a table; a narrow one leaves out tensors and types."""
+    from rich.text import Text
+
     from vae_edge.cli.tables import new_table
 
     wide_columns = ("tensor", "type", "layout") if wide else ()

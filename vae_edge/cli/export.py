@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.data_sources import (
@@ -17,6 +17,16 @@ from vae_edge.cli.data_sources import (
     CALIBRATION_HELP,
     check_calibration,
     representative_for,
+)
+from vae_edge.cli.declared_options import (
+    ColourOrderOption,
+    LikelihoodOption,
+    MeanOption,
+    OutputRangeOption,
+    StdOption,
+    TrainedFitOption,
+    ValueRangeOption,
+    parse_declared,
 )
 from vae_edge.cli.export_options import (
     AUTO_PRECISION,
@@ -31,9 +41,9 @@ from vae_edge.cli.measured_export import MeasuredExport
 from vae_edge.cli.options import DataDir, Json, MaxError, MinPsnr, Verbose
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.terms import Component, Format, Precision, Target
-from vae_edge.tolerances import parse_override
 
 if TYPE_CHECKING:
+    from exporters.interpretation import Declared
     from exporters.pipeline import ExportPlan, LeftOut
     from vae_edge.manifest import QualityBudget
     from vae_edge.verdict import Verdict
@@ -126,6 +136,13 @@ def export(
     calibration: Annotated[str, typer.Option("--calibration", help=CALIBRATION_HELP)] = AUTO,
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of calibration data.")] = 0,
+    value_range: ValueRangeOption = None,
+    output_range: OutputRangeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    colour_order: ColourOrderOption = None,
+    fit: TrainedFitOption = None,
+    likelihood: LikelihoodOption = None,
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
@@ -160,6 +177,7 @@ def export(
     `vae-edge export --format tflite --precision auto --min-psnr 35`
     """
     from vae_edge.keras_vae import shipped_model_path
+    from vae_edge.tolerances import parse_override
 
     formats = tuple(dict.fromkeys(format or Format))
     precisions = parse_precisions(precision or ())
@@ -185,6 +203,15 @@ def export(
         need_host()
         from exporters.pipeline import ExportPlan
 
+        declared = parse_declared(
+            value_range=value_range,
+            output_range=output_range,
+            mean=mean,
+            std=std,
+            colour_order=colour_order,
+            fit=fit,
+            likelihood=likelihood,
+        )
         source = shipped_model_path() if model is None else model
         if model is None:
             note("Exporting the MNIST VAE that ships with vae-edge (name a .keras file for yours).")
@@ -193,6 +220,7 @@ def export(
         found, left_out = run_export(
             source,
             plan,
+            declared=declared,
             calibration=calibration,
             data_dir=data_dir,
             seed=seed,
@@ -209,6 +237,7 @@ def run_export(
     model: Path,
     plan: ExportPlan,
     *,
+    declared: Declared | None = None,
     calibration: str,
     data_dir: Path | None,
     seed: int,
@@ -221,9 +250,11 @@ def run_export(
 
     Gives the verdicts on what was published, and what was left out.
 
-    With `budget`, only the best choice within it is published. With `report`, the whole benchmark
+    With `declared`, what its author says of the model's values counts, and else what its layers
+    show. With `budget`, only the best choice within it is published. With `report`, the whole benchmark
     report is written there too. `check_interrupted` is called before every step.
     """
+    from exporters.interpretation import Declared, interpret
     from exporters.pipeline import export_bundle
     from vae_edge.bundle_writer import check_reselection
     from vae_edge.keras_vae import load_keras_vae
@@ -244,6 +275,10 @@ def run_export(
             display.update(task, description=f"latency {100 * done // total} %")
 
         vae = load_keras_vae(model)
+        found = interpret(vae, declared or Declared())
+        for sentence in found.notes:
+            note(f"note: {sentence}")
+        vae = with_changes(vae, preprocessing=found.preprocessing)
         on_step("calibration data")
         representative = representative_for(vae, model, calibration, data_dir, seed)
         hooks = MeasuredExport(model, budget, overrides=plan.overrides, on_progress=on_latency)
@@ -293,6 +328,8 @@ def _print_result(
     plan: ExportPlan,
     as_json: bool,
 ) -> None:
+    from rich.text import Text
+
     from vae_edge.bundle import Bundle
     from vae_edge.cli.tables import bundle_table
     from vae_edge.cli.verdict_tables import print_selection, print_verdicts

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from vae_edge.cli.console import quiet, results
 from vae_edge.cli.options import Json
 from vae_edge.cli.tables import bundle_table, format_size, new_table
-from vae_edge.cli.verdict_tables import print_selection
-from vae_edge.verdict import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vae_edge.manifest import ArtifactRecord, Manifest
     from vae_edge.terms import TensorSpec
 
@@ -41,6 +40,7 @@ def inspect(
 
 def _inspect_bundle(path: Path, as_json: bool) -> None:
     from vae_edge.bundle import Bundle
+    from vae_edge.cli.verdict_tables import print_selection
     from vae_edge.codec import encode
 
     manifest = Bundle.open(path).manifest
@@ -92,6 +92,10 @@ def _types_table(manifest: Manifest) -> object:
 
 def _details(record: ArtifactRecord) -> Table:
     """One artifact in words: what goes in and out, what computes, what was rewritten."""
+    from rich.table import Table
+
+    from vae_edge.verdict import counted
+
     lowering = record.lowering
     passes = [f"{step.name} ({', '.join(step.layers)})" for step in lowering.applied]
     refused = [f"{step.name} ({step.layer}): {step.reason}" for step in lowering.refused]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from vae_edge.cli.console import quiet, results
@@ -19,10 +18,11 @@ from vae_edge.cli.options import (
     PrecisionChoice,
     Threads,
 )
-from vae_edge.terms import Fit, FloatArray, Interpolation
+from vae_edge.terms import Fit, Interpolation
 
 if TYPE_CHECKING:
     from vae_edge.edge_vae import EdgeVAE
+    from vae_edge.terms import FloatArray
 
 __all__ = ["interpolate"]
 
@@ -83,6 +83,8 @@ def interpolate(
 
 def _latent(vae: EdgeVAE, path: Path, fit: Fit | None) -> FloatArray:
     """Give the latent that a row holds or that an image has: float32 (latent_dim,)."""
+    import numpy as np
+
     from vae_edge.errors import DataError
     from vae_edge.images import open_images
     from vae_edge.latent_files import open_latents

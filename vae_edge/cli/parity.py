@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
 from vae_edge.errors import ParityError, UsageError, VaeEdgeError
 from vae_edge.terms import EXACTNESS, Component, Format, Precision
-from vae_edge.tolerances import parse_override, read_overrides
 
 if TYPE_CHECKING:
     from vae_edge.bundle import Bundle
@@ -100,6 +98,7 @@ def parity(
     from vae_edge.bundle import Bundle
     from vae_edge.codec import encode
     from vae_edge.parity import check_parity
+    from vae_edge.tolerances import parse_override, read_overrides
 
     overrides = (
         *(read_overrides(tolerances) if tolerances else ()),
@@ -229,6 +228,8 @@ def _write_junit(report: ParityReport, path: Path) -> None:
 
 
 def _print_report(report: ParityReport, *, show_all: bool) -> None:
+    from rich.text import Text
+
     from vae_edge.cli.parity_tables import all_figures, glossary, reasons, summary
 
     out = results()

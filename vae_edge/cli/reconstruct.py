@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from vae_edge.cli.console import counting, quiet, results
@@ -20,10 +19,10 @@ from vae_edge.cli.options import (
     PrecisionChoice,
     Threads,
 )
-from vae_edge.terms import FloatArray
 
 if TYPE_CHECKING:
     from vae_edge.edge_vae import EdgeVAE
+    from vae_edge.terms import FloatArray
 
 __all__ = ["reconstruct"]
 
@@ -107,6 +106,8 @@ class _Figures:
 
     def add(self, originals: FloatArray, copies: FloatArray, z_mean: FloatArray) -> None:
         axes = tuple(range(1, originals.ndim))
+        import numpy as np
+
         rmse = np.sqrt(np.square(copies - originals).mean(axis=axes, dtype=np.float64))
         self.total += float(rmse.sum())
         self.worst = max(self.worst, float(rmse.max()))
@@ -130,6 +131,8 @@ def _pairs(
 
 def _rows(pairs: list[tuple[FloatArray, FloatArray]], columns: int) -> Iterator[FloatArray]:
     """Rows of originals, each above the row of their copies, the last ones filled up."""
+    import numpy as np
+
     originals, copies = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     for start in range(0, len(originals), columns):
         for images in (originals, copies):

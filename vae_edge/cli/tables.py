@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.table import Table
 
-from vae_edge.manifest import ArtifactRecord, Manifest
+    from vae_edge.manifest import ArtifactRecord, Manifest
 
 __all__ = ["bundle_table", "format_latency", "format_size", "format_times", "new_table"]
 
 
 def new_table(title: str, *columns: str, right_from: int) -> Table:
     """Give an empty table; columns from `right_from` on hold figures and are set to the right."""
+    from rich import box
+    from rich.table import Table
+
     # One blank between columns: the tables of a bundle have to fit 80 characters.
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=0)
     for index, column in enumerate(columns):

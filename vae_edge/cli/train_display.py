@@ -7,14 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from vae_edge.cli.console import note, stderr_console
 
 if TYPE_CHECKING:
@@ -71,6 +63,14 @@ def training_display(
     Yields:
         `on_batch` and `on_epoch` for `fit`.
     """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = stderr_console()
     bar = Progress(
         SpinnerColumn(),
