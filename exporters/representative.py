@@ -17,10 +17,21 @@ import numpy.typing as npt
 from vae_edge.errors import DataError
 from vae_edge.golden import NO_LABEL, GoldenVectors, make_vectors
 from vae_edge.keras_vae import KerasVAE, open_keras_runner
+from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.runners.batching import run_batched
-from vae_edge.terms import Component, FloatArray
+from vae_edge.terms import Component, DataKind, FloatArray
 
-__all__ = ["ImageSource", "Representative", "from_images", "from_samples", "make_golden", "mix"]
+__all__ = [
+    "CALIBRATION_IMAGES",
+    "GOLDEN_IMAGES",
+    "ImageSource",
+    "Representative",
+    "apart",
+    "from_images",
+    "from_samples",
+    "make_golden",
+    "mix",
+]
 
 CALIBRATION_IMAGES = 512
 _LATENTS_PER_IMAGE = 8
@@ -56,8 +67,9 @@ class Representative:
     Attributes:
         source: what they are, for the manifest.
         seed: that they were drawn with.
-        calibration: float32 (count, height, width, channels) in [0, 1].
-        golden: same form; no image stands in both.
+        preprocessing: what their values mean.
+        calibration: float32 (count, ...) as the encoder takes them.
+        golden: same form; no image stands in both. Pictures of 8-bit levels.
         golden_labels: int16 (count,), classes of the golden images, -1 where not known; None where
             none is.
 
@@ -67,12 +79,14 @@ class Representative:
 
     source: str
     seed: int
+    preprocessing: Preprocessing = PLAIN_PICTURES
     calibration: FloatArray
     golden: FloatArray
     golden_labels: npt.NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
-        both = len(self.calibration) - len(_without(self.calibration, self.golden))
+        apart = _without(self.calibration, self.golden, self.preprocessing)
+        both = len(self.calibration) - len(apart)
         if both:
             raise DataError(
                 f"{self.source}: {both} of the images to calibrate on are golden images too, so "
@@ -94,23 +108,37 @@ def _rows(images: FloatArray, chosen: npt.NDArray[np.int64]) -> FloatArray:
     return np.ascontiguousarray(images[chosen], np.float32)
 
 
-def _as_stored(images: FloatArray) -> FloatArray:
-    """Round to the 8-bit grey levels that a golden file keeps."""
-    return np.asarray(np.rint(images * 255) / np.float32(255), np.float32)
+def _as_stored(images: FloatArray, preprocessing: Preprocessing) -> FloatArray:
+    """Round pictures to the 8-bit levels that a golden file keeps."""
+    if preprocessing.kind is DataKind.ARRAY:
+        return images
+    return preprocessing.from_levels(preprocessing.input_levels(images))
 
 
-def _without(images: FloatArray, others: FloatArray) -> FloatArray:
+def _without(images: FloatArray, others: FloatArray, preprocessing: Preprocessing) -> FloatArray:
     """Drop the images that also stand in `others`, compared as a golden file stores them."""
-    seen = {_as_stored(image).tobytes() for image in others}
-    keep = [_as_stored(image).tobytes() not in seen for image in images]
+    seen = {row.tobytes() for row in _as_stored(others, preprocessing)}
+    keep = [row.tobytes() not in seen for row in _as_stored(images, preprocessing)]
     return np.asarray(images[np.array(keep, bool)], np.float32)
 
 
-def from_images(data: ImageSource, image_shape: tuple[int, ...], seed: int) -> Representative:
+def from_images(
+    data: ImageSource,
+    image_shape: tuple[int, ...],
+    seed: int,
+    preprocessing: Preprocessing = PLAIN_PICTURES,
+) -> Representative:
     """Draw from a data set: calibration from its training part, golden from its test part.
 
+    Args:
+        data: pictures in [0, 1].
+        image_shape: that the model takes.
+        seed: of what is drawn.
+        preprocessing: that makes of them what the model takes.
+
     Raises:
-        DataError: its images have another shape than the model's, or too few remain.
+        DataError: its images have another shape than the model's, the model takes no pictures, or
+            too few remain.
     """
     if data.train_images.shape[1:] != image_shape:
         raise DataError(
@@ -119,33 +147,66 @@ def from_images(data: ImageSource, image_shape: tuple[int, ...], seed: int) -> R
         )
     rng = np.random.default_rng(seed)
     held_out = _pick(rng, data.test_images, GOLDEN_IMAGES)
-    golden = _as_stored(_rows(data.test_images, held_out))
-    drawn = _rows(data.train_images, _pick(rng, data.train_images, CALIBRATION_IMAGES))
+    held_out_images = preprocessing.from_picture(_rows(data.test_images, held_out))
+    golden = _as_stored(held_out_images, preprocessing)
+    drawn = preprocessing.from_picture(
+        _rows(data.train_images, _pick(rng, data.train_images, CALIBRATION_IMAGES))
+    )
     labels = None if data.test_labels is None else data.test_labels[held_out].astype(np.int16)
     return Representative(
         source=data.source,
         seed=seed,
-        calibration=_without(drawn, golden),
+        preprocessing=preprocessing,
+        calibration=_without(drawn, golden, preprocessing),
         golden=golden,
         golden_labels=labels,
     )
 
 
+def apart(
+    *,
+    source: str,
+    seed: int,
+    preprocessing: Preprocessing,
+    calibration: FloatArray,
+    golden: FloatArray,
+    golden_labels: npt.NDArray[np.int16] | None = None,
+) -> Representative:
+    """Give rows to calibrate on and to judge by, without those that are in both.
+
+    Raises:
+        DataError: none remain.
+    """
+    stored = _as_stored(golden, preprocessing)
+    return Representative(
+        source=source,
+        seed=seed,
+        preprocessing=preprocessing,
+        calibration=_without(calibration, stored, preprocessing),
+        golden=stored,
+        golden_labels=golden_labels,
+    )
+
+
 def from_samples(vae: KerasVAE, seed: int) -> Representative:
     """Draw from the model itself: its decoder's images of latents from N(0, I)."""
+    preprocessing = vae.preprocessing
 
     def draw(count: int, seed: int) -> FloatArray:
         z = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), np.float32)
         with open_keras_runner(vae, Component.DECODER) as decoder:
-            # Sigmoid outputs lie in [0, 1] already; a linear decoder's need not.
-            return np.clip(run_batched(decoder, z)["reconstruction"], 0, 1)
+            made = run_batched(decoder, z)["reconstruction"]
+        if preprocessing.kind is DataKind.PICTURE:
+            # A bounded output lies in its range already; a linear decoder's need not.
+            return preprocessing.from_picture(preprocessing.to_picture(made))
+        return preprocessing.as_input(made)
 
-    golden = _as_stored(draw(GOLDEN_IMAGES, seed + _GOLDEN_SEED_OFFSET))
-    return Representative(
+    return apart(
         source="the model's own samples (its decoder on z from N(0, I))",
         seed=seed,
-        calibration=_without(draw(CALIBRATION_IMAGES, seed), golden),
-        golden=golden,
+        preprocessing=preprocessing,
+        calibration=draw(CALIBRATION_IMAGES, seed),
+        golden=draw(GOLDEN_IMAGES, seed + _GOLDEN_SEED_OFFSET),
     )
 
 
@@ -164,7 +225,10 @@ def mix(first: Representative, second: Representative) -> Representative:
     return Representative(
         source=f"half {first.source}, half {second.source}",
         seed=first.seed,
-        calibration=_without(halves(first.calibration, second.calibration), golden),
+        preprocessing=first.preprocessing,
+        calibration=_without(
+            halves(first.calibration, second.calibration), golden, first.preprocessing
+        ),
         golden=golden,
         golden_labels=np.concatenate([a[: (len(a) + 1) // 2], b[: len(b) // 2]]),
     )

@@ -58,6 +58,7 @@ def open_images(
     *,
     fit: Fit | str | None = None,
     preprocessing: Preprocessing = PLAIN_PICTURES,
+    entry: str | None = None,
 ) -> Iterator[ImageSource]:
     """Open images for reading in chunks.
 
@@ -72,6 +73,7 @@ def open_images(
             it does not, they are refused. Arrays that need it are rounded to 8 bits first, as a
             picture would be.
         preprocessing: what the model's values mean.
+        entry: of an `.npz`; by default the first of the above that is in it.
 
     Raises:
         DataError: no such file, not images, none at all; without `fit`, an array of another shape;
@@ -95,7 +97,7 @@ def open_images(
             raise DataError(f"{path}: holds no pictures ({', '.join(IMAGE_SUFFIXES)}).")
         yield _pictures(files, model, named=True)
     elif arrays:
-        with open_npy(path, IMAGE_KEYS) as stream:
+        with open_npy(path, IMAGE_KEYS if entry is None else (entry,)) as stream:
             yield _array(stream, model)
     else:
         yield _pictures([path], model, named=False)

@@ -197,6 +197,12 @@ class Preprocessing:
             return values
         return self.output.apply(self.input.invert(values))
 
+    def as_input(self, values: FloatArray) -> FloatArray:
+        """Give what the decoder gave as the encoder takes it."""
+        if self.input is None or self.output is None or self.input == self.output:
+            return values
+        return self.input.apply(self.output.invert(values))
+
     def check_values(self, values: FloatArray, what: str) -> None:
         """Refuse what cannot be meant: pictures outside their range, and what is not finite.
 

@@ -1,0 +1,170 @@
+"""Representative rows from a user's own files, read as a device reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.representative import (
+    CALIBRATION_IMAGES,
+    GOLDEN_IMAGES,
+    Representative,
+    apart,
+)
+from vae_edge.errors import DataError
+from vae_edge.golden import NO_LABEL
+from vae_edge.image_source import ImageSource, open_images
+from vae_edge.keras_vae import KerasVAE
+from vae_edge.npy_stream import open_npy
+from vae_edge.terms import FloatArray
+
+__all__ = ["from_path"]
+
+Labels = npt.NDArray[np.int16]
+_TRAIN, _TEST = "x_train", "x_test"
+# Of a set without a test part.
+_HELD_OUT = 0.25
+
+
+def from_path(path: Path, vae: KerasVAE, seed: int) -> Representative:
+    """Draw from a file or folder: what to calibrate on, and what to hold out for golden vectors.
+
+    An `.npz` with x_train and x_test, and a folder with the sub-folders train and test, are drawn
+    from by part. Of everything else a quarter, and at most 256, is held out. Only the rows that
+    are drawn are kept in memory.
+
+    Args:
+        path: as `vae_edge.image_source.open_images` takes it, or a folder of such folders, one for
+            each class. Classes in an `.npz` are `y_test`, or `labels`.
+        vae: whose shape and preprocessing the rows get.
+        seed: of what is drawn.
+
+    Raises:
+        DataError: it cannot be read, does not fit the model, or holds fewer than two rows.
+    """
+    rng = np.random.default_rng(seed)
+    train, test = _parts(path)
+    if test is None:
+        count = _count(train, vae)
+        if count < 2:
+            raise DataError(
+                f"{path}: holds {count} row, and at least two are needed: one to calibrate on and "
+                "one to judge by."
+            )
+        order = rng.permutation(count)
+        held = min(GOLDEN_IMAGES, max(1, round(count * _HELD_OUT)))
+        drawn, held_out = order[held : held + CALIBRATION_IMAGES], order[:held]
+        test = train
+    else:
+        held_out = rng.permutation(_count(test, vae))[:GOLDEN_IMAGES]
+        drawn = rng.permutation(_count(train, vae))[:CALIBRATION_IMAGES]
+    calibration, _ = _take(train, vae, drawn)
+    golden, labels = _take(test, vae, held_out)
+    return apart(
+        source=str(path),
+        seed=seed,
+        preprocessing=vae.preprocessing,
+        calibration=calibration,
+        golden=golden,
+        golden_labels=labels,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A file or folder of rows.
+
+    Attributes:
+        path: where.
+        entry: of an `.npz`; None for whichever is known.
+        labels: entry with the rows' classes.
+        label: class of all of its rows.
+    """
+
+    path: Path
+    entry: str | None = None
+    labels: str | None = None
+    label: int = NO_LABEL
+
+
+_Places = tuple[_Place, ...]
+
+
+def _parts(path: Path) -> tuple[_Places, _Places | None]:
+    """Give the places to calibrate on, and those to hold out where they are apart."""
+    if path.is_dir():
+        folders = {child.name: child for child in path.iterdir() if child.is_dir()}
+        if folders.keys() == {"train", "test"}:
+            return _folders(folders["train"]), _folders(folders["test"])
+        return _folders(path), None
+    if path.suffix.lower() == ".npz":
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            held = {Path(name).stem for name in archive.namelist()}
+            if {_TRAIN, _TEST} <= held:
+                labels = "y_test" if "y_test" in held else None
+                return (
+                    (_Place(path=path, entry=_TRAIN),),
+                    (_Place(path=path, entry=_TEST, labels=labels),),
+                )
+            return (_Place(path=path, labels="labels" if "labels" in held else None),), None
+    return (_Place(path=path),), None
+
+
+def _folders(path: Path) -> _Places:
+    """Give a folder of pictures, or its sub-folders, one for each class."""
+    children = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = tuple(_Place(path=child, label=label) for label, child in enumerate(children))
+    return classes or (_Place(path=path),)
+
+
+@contextlib.contextmanager
+def _open(place: _Place, vae: KerasVAE) -> Iterator[ImageSource]:
+    with open_images(
+        place.path, vae.image_shape, preprocessing=vae.preprocessing, entry=place.entry
+    ) as source:
+        yield source
+
+
+def _labels(place: _Place, count: int) -> Labels:
+    if place.labels is None:
+        return np.full(count, place.label, np.int16)
+    with open_npy(place.path, (place.labels,)) as stream:
+        labels = stream.whole()
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{place.path}, entry '{place.labels}': expected one whole number for each of {count} "
+            f"rows; received {labels.dtype} {labels.shape}. Give class numbers, or leave it out."
+        )
+    return labels.astype(np.int16)
+
+
+def _count(places: _Places, vae: KerasVAE) -> int:
+    count = 0
+    for place in places:
+        with _open(place, vae) as source:
+            count += source.count
+    return count
+
+
+def _take(
+    places: _Places, vae: KerasVAE, chosen: npt.NDArray[np.int64]
+) -> tuple[FloatArray, Labels]:
+    """Read the chosen rows of all places one after the other, in order, and their classes."""
+    wanted, start = np.sort(chosen), 0
+    rows: list[FloatArray] = []
+    classes: list[Labels] = []
+    for place in places:
+        with _open(place, vae) as source:
+            classes.append(_labels(place, source.count))
+            for chunk in source.chunks():
+                here = wanted[(wanted >= start) & (wanted < start + len(chunk))] - start
+                vae.preprocessing.check_values(chunk[here], f"{place.path}: images")
+                rows.append(chunk[here])
+                start += len(chunk)
+    return np.concatenate(rows), np.concatenate(classes)[wanted]
