@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.neighbours import Neighbours
+
 __all__ = ["Environment", "MachineState", "read_environment", "read_state"]
 
 _TIMEOUT_S = 5
@@ -69,6 +71,10 @@ class Environment:
         python: version of Python.
         numpy: version of numpy.
         emulated: an ARM system that runs on an x86 CPU.
+        before: its state before the run.
+        after: its state after it.
+        neighbours: what others took of the processor during the run; None where the system does
+            not say.
     """
 
     cpu_model: str | None
@@ -80,6 +86,7 @@ class Environment:
     emulated: bool
     before: MachineState
     after: MachineState
+    neighbours: Neighbours | None = None
 
     @property
     def machine(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import numpy as np
 
 from benchmarks.environment import read_environment, read_state
 from benchmarks.fitness import find_warnings
-from benchmarks.plan import Selection, plan
+from benchmarks.neighbours import neighbours_between, read_cpu_times
+from benchmarks.plan import Selection, plan, probes
+from benchmarks.probe import Probed, Probes, probe, probe_key
 from benchmarks.process import Worker, WorkerProcess
 from benchmarks.protocol import GroupTask, LoadedWorkload
-from benchmarks.reference import reference_record
+from benchmarks.reference import recorded_latencies, reference_record
 from benchmarks.report import SCHEMA_VERSION, BenchmarkReport, Settings, SkippedGroup
 from benchmarks.statistics import relative_spread, summarize, taken
 from benchmarks.summary import Measured, candidate_reports
@@ -44,13 +46,15 @@ def run_benchmark(
     bundle_path: Path,
     *,
     reference: Path | None,
-    threads: int = 1,
+    threads: Sequence[int] = (1,),
+    batches: Sequence[int] = (),
     rounds: int = 30,
     min_sample_ms: float = 2.0,
     seed: int = 0,
     only: Selection | None = None,
     reference_note: str | None = None,
     verbose: bool = False,
+    alone: bool = True,
     budget: QualityBudget = DEFAULT_BUDGET,
     on_progress: Progress | None = None,
 ) -> BenchmarkReport:
@@ -59,13 +63,19 @@ def run_benchmark(
     Args:
         bundle_path: directory that an export wrote.
         reference: Keras model to measure beside them; None to measure artifacts alone.
-        threads: threads for each runtime, TensorFlow included.
+        threads: threads for each runtime, TensorFlow included; of several, verdicts go by the
+            first.
+        batches: rows per inference; empty for the batch that each artifact was made for. One whose
+            batch is fixed is measured at that one only.
         rounds: samples per candidate, at least 2.
         min_sample_ms: shortest sample, milliseconds.
         seed: of inputs, order and bootstrap.
         only: what to measure; everything by default.
         reference_note: which model the reference is, or why there is none, for the report.
         verbose: let what workers print through to stderr.
+        alone: open every artifact in a process of its own too, for its load time, first inference
+            and memory; without it, a second or so per artifact is saved, and these figures are of
+            processes that hold several.
         budget: what the best choice has to keep.
         on_progress: called with steps done and steps in all.
 
@@ -77,18 +87,24 @@ def run_benchmark(
             reference, is installed.
         ArtifactError: an artifact does not load or run, crashed, or hung; names it.
     """
-    settings = _settings(threads, rounds, min_sample_ms, seed)
+    _check_counts(threads, batches)
+    settings = _settings(threads[0], rounds, min_sample_ms, seed)
     bundle = Bundle.open(bundle_path)
-    tasks = plan(bundle, reference, only or Selection(), threads=threads, seed=seed)
+    planned = plan(
+        bundle, reference, only or Selection(), threads=threads, batches=batches, seed=seed
+    )
     note = reference_note or ("no reference given" if reference is None else str(reference))
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    before = read_state()
+    before, times_before = read_state(), read_cpu_times()
 
     def start(task: GroupTask) -> Worker:
         return start_worker(task, verbose=verbose)
 
-    measured, skipped = measure(tasks, settings, start, on_progress)
-    environment = read_environment(before, read_state())
+    measured, skipped = measure(planned.tasks, settings, start, on_progress, alone=alone)
+    environment = replace(
+        read_environment(before, read_state()),
+        neighbours=neighbours_between(times_before, read_cpu_times()),
+    )
     candidates = candidate_reports(measured, bundle, seed=seed)
     spreads = {c.name: relative_spread(summarize(taken(c.samples_ns))) for c in candidates}
     report = BenchmarkReport(
@@ -101,8 +117,9 @@ def run_benchmark(
         environment=environment,
         reference=reference_record(bundle, reference, note),
         candidates=candidates,
-        skipped=skipped,
-        warnings=find_warnings(environment, threads=threads, spreads=spreads),
+        skipped=(*skipped, *planned.skipped),
+        warnings=find_warnings(environment, threads=max(threads), spreads=spreads),
+        recorded=() if reference else recorded_latencies(bundle.manifest),
     )
     return with_verdicts(report, bundle.manifest, budget)
 
@@ -117,8 +134,20 @@ def start_worker(task: GroupTask, *, verbose: bool) -> Worker:
     return WorkerProcess(task, verbose=verbose, timeout_s=_TIMEOUT_S)
 
 
+def _check_counts(threads: Sequence[int], batches: Sequence[int]) -> None:
+    if not threads:
+        raise UsageError("threads must name at least one number of threads; received none.")
+    for name, values in (("threads", threads), ("batches", batches)):
+        for value in values:
+            if value < 1:
+                raise UsageError(f"{name} must be 1 or more; received {value}.")
+        if len(set(values)) < len(values):
+            listed = ", ".join(map(str, values))
+            raise UsageError(f"{name} must differ from each other; received {listed}.")
+
+
 def _settings(threads: int, rounds: int, min_sample_ms: float, seed: int) -> Settings:
-    for name, value, least in (("threads", threads, 1), ("rounds", rounds, 2), ("seed", seed, 0)):
+    for name, value, least in (("rounds", rounds, 2), ("seed", seed, 0)):
         if value < least:
             raise UsageError(f"{name} must be {least} or more; received {value}.")
     if not 0 < min_sample_ms <= 10_000:
@@ -157,6 +186,8 @@ def measure(
     settings: Settings,
     start: Callable[[GroupTask], Worker],
     on_progress: Progress | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[tuple[Measured, ...], tuple[SkippedGroup, ...]]:
     """Run all tasks to the end and give what each workload took.
 
@@ -167,11 +198,14 @@ def measure(
         settings: how to measure.
         start: starts a worker.
         on_progress: called with steps done and steps in all.
+        alone: before that, open each part in a process of its own.
 
     Raises:
         VaeEdgeError: whatever a worker failed with; all workers are ended first.
     """
     done, total = 0, 2 * len(tasks) + settings.warmup_rounds + settings.rounds
+    if alone:
+        total += sum(len(probes(task)) for task in tasks)
 
     def step() -> None:
         nonlocal done
@@ -179,6 +213,7 @@ def measure(
         if on_progress is not None:
             on_progress(done, total)
 
+    probed = probe(tasks, start, step) if alone else {}
     with contextlib.ExitStack() as stack:
         workers = []
         for task in tasks:
@@ -193,19 +228,27 @@ def measure(
         rng = np.random.default_rng(settings.seed)
         warmup = _run_rounds(candidates, settings.warmup_rounds, rng, step)
         samples = _run_rounds(candidates, settings.rounds, rng, step)
-        peaks = {id(worker): worker.peak_rss_bytes() for worker in ready}
-    measured = tuple(
-        Measured(
-            task=candidate.worker.task,
-            loaded=candidate.loaded,
-            loops=candidate.calibration.loops,
-            warmup_ns=warmup[position],
-            samples_ns=samples[position],
-            peak_rss_bytes=peaks[id(candidate.worker)],
+        memories = {id(worker): worker.memory() for worker in ready}
+    measured = []
+    for position, candidate in enumerate(candidates):
+        task = candidate.worker.task
+        own = _own(probed, task, candidate.loaded)
+        measured.append(
+            Measured(
+                task=task,
+                loaded=own.loaded if own else candidate.loaded,
+                alone=own is not None or task.alone,
+                loops=candidate.calibration.loops,
+                warmup_ns=warmup[position],
+                samples_ns=samples[position],
+                memory=own.memory if own else memories[id(candidate.worker)],
+            )
         )
-        for position, candidate in enumerate(candidates)
-    )
-    return measured, skipped
+    return tuple(measured), skipped
+
+
+def _own(probed: Probes, task: GroupTask, loaded: LoadedWorkload) -> Probed | None:
+    return probed.get(probe_key(task, loaded.part, loaded.batch))
 
 
 def _prepare(

@@ -57,8 +57,8 @@ class Worker(Protocol):
     def sample(self, workload: int, loops: int, settle: int) -> float:
         """Give nanoseconds per inference, over `loops` of them after `settle` untimed ones."""
 
-    def peak_rss_bytes(self) -> int | None:
-        """Give the most resident memory it ever had."""
+    def memory(self) -> Memory:
+        """Give the resident memory it has had."""
 
     def close(self) -> None:
         """End it."""
@@ -114,9 +114,9 @@ class WorkerProcess:
         request = Request(operation="sample", workload=workload, loops=loops, settle=settle)
         return self._ask(request, "measuring", Sampled).sample_ns / loops
 
-    def peak_rss_bytes(self) -> int | None:
-        """Give the most resident memory it ever had."""
-        return self._ask(Request(operation="memory"), "reading its memory", Memory).peak_rss_bytes
+    def memory(self) -> Memory:
+        """Give the resident memory it has had."""
+        return self._ask(Request(operation="memory"), "reading its memory", Memory)
 
     def close(self) -> None:
         """Kill it: nothing that it holds is worth keeping, and it may be hanging."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.report import Part
+from benchmarks.report_parts import Part
 from vae_edge.keras_vae import KerasCall
-from vae_edge.terms import Format, Precision
+from vae_edge.terms import Component, Format, Precision
 
 __all__ = ["Failure", "GroupTask", "Loaded", "LoadedWorkload", "Memory", "Request", "Sampled"]
 
@@ -20,9 +20,11 @@ class GroupTask:
         source: path of the bundle, or of the Keras model.
         format: of the artifacts; None for the Keras model.
         precision: of the artifacts; `float32` for the Keras model.
+        encoder_precision: of the encoder, where it is another one than the decoder's; else None.
         parts: what to measure.
         threads: threads for the runtime.
-        batch: images or latents per inference.
+        batches: images or latents per inference; several for the Keras model only.
+        alone: its only part is the only thing that the process ever opens.
         seed: of the inputs.
     """
 
@@ -30,10 +32,17 @@ class GroupTask:
     source: str
     format: Format | None
     precision: Precision
+    encoder_precision: Precision | None = None
     parts: tuple[Part, ...]
     threads: int
-    batch: int
+    batches: tuple[int, ...]
+    alone: bool
     seed: int
+
+    def precision_of(self, component: Component) -> Precision:
+        """Give the precision of its encoder or decoder."""
+        encoder = self.encoder_precision if component is Component.ENCODER else None
+        return encoder or self.precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,7 @@ class LoadedWorkload:
 
     part: Part
     keras_call: KerasCall | None
+    batch: int
     runtime: str
     load_ms: float
     first_inference_ms: float
@@ -82,9 +92,16 @@ class Sampled:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Answer to `memory`: most resident memory so far; None where the system does not say."""
+    """Answer to `memory`; None where the system does not say.
+
+    Attributes:
+        peak_rss_bytes: most resident memory so far.
+        base_rss_bytes: resident memory with the runtime imported, before anything was opened; None
+            too for a process that was not alone with one artifact.
+    """
 
     peak_rss_bytes: int | None
+    base_rss_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import ReferenceRecord
+from benchmarks.report_parts import RecordedLatency, ReferenceRecord
 from vae_edge.bundle import Bundle, sha256_of
 from vae_edge.errors import ModelError, RuntimeMissingError
 from vae_edge.keras_vae import shipped_model_path
+from vae_edge.manifest import Manifest
 
-__all__ = ["ReferenceChoice", "choose_reference", "reference_record"]
+__all__ = ["ReferenceChoice", "choose_reference", "recorded_latencies", "reference_record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,21 @@ def reference_record(bundle: Bundle, path: Path | None, note: str) -> ReferenceR
         note=note,
         sha256=sha256,
         matches_bundle=None if sha256 is None else sha256 == bundle.manifest.model.source_sha256,
+    )
+
+
+def recorded_latencies(manifest: Manifest) -> tuple[RecordedLatency, ...]:
+    """Give what a manifest says of latency at export, on whatever machine that was."""
+    return tuple(
+        RecordedLatency(
+            file=record.file,
+            component=record.component,
+            format=record.format,
+            precision=record.precision,
+            latency=record.latency,
+        )
+        for record in manifest.artifacts
+        if record.latency is not None
     )
 
 

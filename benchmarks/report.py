@@ -4,6 +4,9 @@
     1  first version.
     2  a verdict on every artifact, and the best choice among them on this machine.
     3  artifacts that went on running for minutes (`sustained`).
+    4  threads and batch of every candidate, SHA-256 of its files, memory before it was opened, two
+       precisions of a pair; figures recorded at export; what other programs took of the processor;
+       warnings in two halves, what was seen and what to do.
 """
 
 from __future__ import annotations
@@ -11,15 +14,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from benchmarks.environment import Environment, MachineState
-from benchmarks.statistics import Interval
+from benchmarks.environment import Environment
+from benchmarks.report_parts import (
+    CandidateReport,
+    FitnessWarning,
+    LatencyStatistics,
+    Part,
+    RecordedLatency,
+    ReferenceRecord,
+    Settings,
+    SkippedGroup,
+    Speedup,
+    SustainedRecord,
+)
 from vae_edge import codec
 from vae_edge.errors import UsageError
-from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import LatencyRecord, ModelRecord, SelectionRecord
-from vae_edge.terms import Format, Precision
 from vae_edge.verdict import Verdict
 
 __all__ = [
@@ -29,6 +40,7 @@ __all__ = [
     "FitnessWarning",
     "LatencyStatistics",
     "Part",
+    "RecordedLatency",
     "ReferenceRecord",
     "Settings",
     "SkippedGroup",
@@ -40,181 +52,7 @@ __all__ = [
     "write_report",
 ]
 
-SCHEMA_VERSION = 3
-
-
-class Part(str, Enum):
-    """What of a VAE is measured: a component, or the encoder and then the decoder on `z_mean`."""
-
-    ENCODER = "encoder"
-    DECODER = "decoder"
-    BOTH = "both"
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a run measured.
-
-    Attributes:
-        threads: threads that each runtime was given, TensorFlow included.
-        rounds: rounds that count; each gives one sample per candidate, a slow one leaves some out.
-        warmup_rounds: rounds before them, stored apart.
-        min_sample_ms: shortest sample; its inner loops are doubled until it lasts that long.
-        seed: of the inputs, the order within rounds and the bootstrap.
-    """
-
-    threads: int
-    rounds: int
-    warmup_rounds: int
-    min_sample_ms: float
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceRecord:
-    """The Keras model that artifacts were measured against.
-
-    Attributes:
-        measured: whether it ran here.
-        note: which model, or why none was measured.
-        sha256: of its file; None where it was not measured.
-        matches_bundle: whether it is the model that the bundle was exported from.
-    """
-
-    measured: bool
-    note: str
-    sha256: str | None
-    matches_bundle: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyStatistics:
-    """Milliseconds per inference over the rounds; defined in `benchmarks.statistics`."""
-
-    median_ms: float
-    p95_ms: float
-    p99_ms: float
-    mad_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speedup:
-    """How many times faster a candidate is than another, per image.
-
-    Attributes:
-        against: name of the other candidate.
-        interval: ratio of the medians over the same rounds, with its confidence interval.
-    """
-
-    against: str
-    interval: Interval
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateReport:
-    """One thing that was measured.
-
-    Attributes:
-        name: unique in the report, e.g. `decoder int8 tflite` or `both keras predict`.
-        part: what of the VAE.
-        format: None for the Keras model.
-        precision: of the artifact; `float32` for the Keras model.
-        keras_call: how the Keras model was called; None for an artifact.
-        files: artifacts that ran; empty for the Keras model.
-        size_bytes: of those files together; None for the Keras model.
-        runtime: name and version.
-        batch: images or latents per inference.
-        loops: inferences per sample.
-        load_ms: from the file to a runner, runtime already imported and file in the page cache;
-            for `both` of its two components, for Keras of the whole model.
-        first_inference_ms: first inference after that (for Keras it builds or traces); for `both`
-            the first of the encoder and the first of the decoder.
-        warmup_ns: samples of the warm-up rounds, nanoseconds per inference.
-        samples_ns: one sample per round, nanoseconds per inference; None in rounds that a slow
-            candidate leaves out.
-        latency: what the samples say.
-        throughput_per_s: images or latents per second at the median.
-        peak_rss_bytes: most resident memory of its process, which also holds Python, numpy, the
-            runtime and the other candidates of the same format and precision; None if unknown.
-        times_faster_than_keras: against the fastest of Keras's calls for the same part; None for
-            the Keras model, or where it was not measured.
-        times_faster_than_float32: against the float32 artifact of the same format; None for
-            itself, for the Keras model, or where that was not measured.
-    """
-
-    name: str
-    part: Part
-    format: Format | None
-    precision: Precision
-    keras_call: KerasCall | None
-    files: tuple[str, ...]
-    size_bytes: int | None
-    runtime: str
-    batch: int
-    loops: int
-    load_ms: float
-    first_inference_ms: float
-    warmup_ns: tuple[float | None, ...]
-    samples_ns: tuple[float | None, ...]
-    latency: LatencyStatistics
-    throughput_per_s: float
-    peak_rss_bytes: int | None
-    times_faster_than_keras: Speedup | None
-    times_faster_than_float32: Speedup | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitnessWarning:
-    """A reason to doubt the figures.
-
-    Attributes:
-        code: `governor`, `load`, `throttled`, `spread`, `threads` or `emulated`.
-        text: what was found, and what to do.
-    """
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkippedGroup:
-    """Artifacts that were not measured, because their runtime is not installed here."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SustainedRecord:
-    """An artifact that ran without a pause, and whether it slowed down.
-
-    Attributes:
-        file: the artifact.
-        duration_s: how long it ran, seconds.
-        window_s: what counts as the first and the last of it: a minute, or half of a shorter run.
-        samples: how many were taken.
-        first_ms: median of the first window, milliseconds per inference.
-        last_ms: median of the last window, which ends with the run.
-        last_over_first: ratio of the two, with its confidence interval; above 1 it slowed down.
-        windows_ms: median of every window from the start on, the last one perhaps shorter; None
-            for one in which no sample began.
-        before: the machine before the first sample.
-        after: the machine after the last one.
-    """
-
-    file: str
-    duration_s: float
-    window_s: float
-    samples: int
-    first_ms: float
-    last_ms: float
-    last_over_first: Interval
-    windows_ms: tuple[float | None, ...]
-    before: MachineState
-    after: MachineState
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +75,8 @@ class BenchmarkReport:
         best: which of them are the best choice here, one per component, of whatever format; None
             where that was not asked.
         sustained: one artifact per component that went on running; empty where not asked.
+        recorded: what the manifest says of latency at export, on the machine named there; never
+            measured in this run, and empty where the Keras model was.
     """
 
     schema_version: int
@@ -253,6 +93,26 @@ class BenchmarkReport:
     verdicts: tuple[Verdict, ...] = ()
     best: SelectionRecord | None = None
     sustained: tuple[SustainedRecord, ...] = ()
+    recorded: tuple[RecordedLatency, ...] = ()
+
+    @property
+    def base(self) -> tuple[CandidateReport, ...]:
+        """What verdicts and the best choice go by: one setting of every candidate.
+
+        The first number of threads that was asked for, and the smallest batch.
+        """
+        smallest: dict[object, CandidateReport] = {}
+        for candidate in self.candidates:
+            if candidate.threads == self.settings.threads:
+                rival = smallest.get(candidate.what)
+                if rival is None or candidate.batch < rival.batch:
+                    smallest[candidate.what] = candidate
+        return tuple(c for c in self.candidates if smallest.get(c.what) is c)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether anything was measured in several settings of threads and batch."""
+        return len(self.candidates) > len(self.base)
 
 
 def latency_records(report: BenchmarkReport) -> Mapping[str, LatencyRecord]:
@@ -261,14 +121,14 @@ def latency_records(report: BenchmarkReport) -> Mapping[str, LatencyRecord]:
         candidate.files[0]: LatencyRecord(
             machine=report.machine,
             runtime=candidate.runtime,
-            threads=report.settings.threads,
+            threads=candidate.threads,
             batch=candidate.batch,
             median_ms=candidate.latency.median_ms,
             p95_ms=candidate.latency.p95_ms,
             times_faster_than_keras=_value(candidate.times_faster_than_keras),
             times_faster_than_float32=_value(candidate.times_faster_than_float32),
         )
-        for candidate in report.candidates
+        for candidate in report.base
         if len(candidate.files) == 1
     }
 

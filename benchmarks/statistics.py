@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_edge.errors import UsageError
 
 __all__ = [
     "Interval",
+    "MedianDraws",
     "Summary",
+    "median_draws",
     "median_ratio_interval",
     "relative_spread",
     "speedup_interval",
@@ -164,3 +167,45 @@ def median_ratio_interval(
         high=float(high),
         confidence=confidence,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedianDraws:
+    """Medians of several rows of one run, and of their bootstrap.
+
+    Attributes:
+        values: (rows,) the medians.
+        draws: (rows, resamples) medians of rounds drawn with replacement.
+    """
+
+    values: NDArray[np.float64]
+    draws: NDArray[np.float64]
+
+
+def median_draws(rows: Sequence[Sequence[float | None]], *, seed: int) -> MedianDraws:
+    """Resample the rounds of a run for all its rows together.
+
+    Args:
+        rows: one duration per round, positive; None where a round gave none.
+        seed: of the resampling.
+
+    Raises:
+        UsageError: a row without a sample, or a duration is not positive.
+    """
+    values, draws = [], []
+    for row in rows:
+        samples = np.array([np.nan if s is None else s for s in row], np.float64)
+        kept = samples[~np.isnan(samples)]
+        if not len(kept) or not (kept > 0).all():
+            raise UsageError(
+                "a ratio needs at least one sample on each side, all longer than 0; received "
+                f"{len(kept)} samples."
+            )
+        # The same seed for rows of the same length: the same rounds for all of them.
+        rng = np.random.default_rng(seed)
+        drawn = samples[rng.integers(0, len(samples), size=(_RESAMPLES, len(samples)))]
+        # A draw of rounds that a slow candidate left out says nothing new of it.
+        drawn[np.isnan(drawn).all(axis=1)] = np.median(kept)
+        values.append(np.median(kept))
+        draws.append(np.nanmedian(drawn, axis=1))
+    return MedianDraws(values=np.array(values), draws=np.array(draws))

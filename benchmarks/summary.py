@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.protocol import GroupTask, LoadedWorkload
-from benchmarks.report import CandidateReport, LatencyStatistics, Part, Speedup
+from benchmarks.protocol import GroupTask, LoadedWorkload, Memory
+from benchmarks.report_parts import CandidateReport, LatencyStatistics, Part, Speedup
 from benchmarks.statistics import speedup_interval, summarize, taken
 from vae_edge.bundle import Bundle
 from vae_edge.manifest import ArtifactRecord
@@ -25,18 +25,20 @@ class Measured:
     Attributes:
         task: what its worker was told.
         loaded: what it is, and how long it took to load and to run first.
+        alone: whether that, and the memory, is of a process that held nothing else.
         loops: inferences per sample.
         warmup_ns: samples of the warm-up rounds, nanoseconds per inference.
         samples_ns: one sample per round, nanoseconds per inference; None in rounds it left out.
-        peak_rss_bytes: of its process.
+        memory: of its process.
     """
 
     task: GroupTask
     loaded: LoadedWorkload
+    alone: bool
     loops: int
     warmup_ns: tuple[float | None, ...]
     samples_ns: tuple[float | None, ...]
-    peak_rss_bytes: int | None
+    memory: Memory
 
 
 def candidate_reports(
@@ -63,12 +65,16 @@ def _candidate(measured: Measured, bundle: Bundle) -> CandidateReport:
         part=loaded.part,
         format=task.format,
         precision=task.precision,
+        encoder_precision=task.encoder_precision,
         keras_call=loaded.keras_call,
         files=tuple(record.file for record in records),
+        sha256=tuple(record.sha256 for record in records),
         size_bytes=sum(record.size_bytes for record in records) if records else None,
         runtime=loaded.runtime,
-        batch=task.batch,
+        threads=task.threads,
+        batch=loaded.batch,
         loops=measured.loops,
+        alone=measured.alone,
         load_ms=loaded.load_ms,
         first_inference_ms=loaded.first_inference_ms,
         warmup_ns=measured.warmup_ns,
@@ -79,8 +85,9 @@ def _candidate(measured: Measured, bundle: Bundle) -> CandidateReport:
             p99_ms=summary.p99 / _NS_PER_MS,
             mad_ms=summary.mad / _NS_PER_MS,
         ),
-        throughput_per_s=task.batch * _NS_PER_S / summary.median,
-        peak_rss_bytes=measured.peak_rss_bytes,
+        throughput_per_s=loaded.batch * _NS_PER_S / summary.median,
+        peak_rss_bytes=measured.memory.peak_rss_bytes,
+        base_rss_bytes=measured.memory.base_rss_bytes,
         times_faster_than_keras=None,
         times_faster_than_float32=None,
     )
@@ -90,26 +97,27 @@ def _records(task: GroupTask, part: Part, bundle: Bundle) -> tuple[ArtifactRecor
     if task.format is None:
         return ()
     components = tuple(Component) if part is Part.BOTH else (Component(part.value),)
-    return tuple(bundle.find(c, task.format, task.precision) for c in components)
+    return tuple(bundle.find(c, task.format, task.precision_of(c)) for c in components)
 
 
 def _name(task: GroupTask, loaded: LoadedWorkload) -> str:
     what = f"keras {loaded.keras_call}" if loaded.keras_call is not None else task.name
-    batch = f" batch {task.batch}" if task.batch != 1 else ""
-    return f"{loaded.part} {what}{batch}"
+    batch = f" batch {loaded.batch}" if loaded.batch != 1 else ""
+    threads = f" {task.threads} threads" if task.threads != 1 else ""
+    return f"{loaded.part} {what}{batch}{threads}"
 
 
 def _fastest_keras(
     candidate: CandidateReport, others: Sequence[CandidateReport]
 ) -> CandidateReport | None:
-    """Give the fastest of Keras's calls for the same part and batch."""
+    """Give the fastest of Keras's calls for the same part, threads and batch."""
     if candidate.keras_call is not None:
         return None
     calls = [
         other
         for other in others
         if other.keras_call is not None
-        and (other.part, other.batch) == (candidate.part, candidate.batch)
+        and (other.part, *_setting(other)) == (candidate.part, *_setting(candidate))
     ]
     return min(calls, key=lambda other: other.latency.median_ms, default=None)
 
@@ -117,10 +125,17 @@ def _fastest_keras(
 def _float32(
     candidate: CandidateReport, others: Sequence[CandidateReport]
 ) -> CandidateReport | None:
-    if candidate.keras_call is not None or candidate.precision is Precision.FLOAT32:
+    float32 = str(Precision.FLOAT32)
+    if candidate.keras_call is not None or candidate.precisions == float32:
         return None
-    wanted = (candidate.part, candidate.format, Precision.FLOAT32, candidate.batch)
-    return next((o for o in others if (o.part, o.format, o.precision, o.batch) == wanted), None)
+    wanted = (candidate.part, candidate.format, float32, *_setting(candidate))
+    return next(
+        (o for o in others if (o.part, o.format, o.precisions, *_setting(o)) == wanted), None
+    )
+
+
+def _setting(candidate: CandidateReport) -> tuple[int, int]:
+    return candidate.threads, candidate.batch
 
 
 def _speedup(

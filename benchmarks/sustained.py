@@ -40,7 +40,7 @@ def targets(report: BenchmarkReport) -> tuple[CandidateReport, ...]:
     chosen = set() if report.best is None else set(report.best.chosen)
     found = []
     for component in Component:
-        rivals = [c for c in report.candidates if c.files and str(c.part) == str(component)]
+        rivals = [c for c in report.base if c.files and str(c.part) == str(component)]
         if rivals:
             found.append(min(rivals, key=lambda c: (c.files[0] not in chosen, c.latency.median_ms)))
     return tuple(found)
@@ -93,8 +93,9 @@ def _task(report: BenchmarkReport, target: CandidateReport, bundle_path: Path) -
         format=target.format,
         precision=target.precision,
         parts=(target.part,),
-        threads=report.settings.threads,
-        batch=target.batch,
+        threads=target.threads,
+        batches=(target.batch,),
+        alone=True,
         seed=report.settings.seed,
     )
 

@@ -33,16 +33,17 @@ def with_verdicts(
         manifest: of that bundle; sizes and parity are taken from it.
         budget: what the best choice has to keep.
     """
-    measured = {file for candidate in _single(report.candidates) for file in candidate.files}
-    found = verdicts(manifest, ratios(report.candidates))
+    base = report.base
+    measured = {file for candidate in _single(base) for file in candidate.files}
+    found = verdicts(manifest, ratios(base))
     return replace(
         report,
         verdicts=tuple(verdict for verdict in found if verdict.file in measured),
         best=choose(
-            candidates_of(manifest, report.candidates, measured),
+            candidates_of(manifest, base, measured),
             budget,
             group=by_component,
-            alike=alike_by_samples(report.candidates),
+            alike=alike_by_samples(base),
         ),
     )
 
@@ -57,12 +58,13 @@ def best_in_one_format(report: BenchmarkReport, manifest: Manifest) -> tuple[Can
     if best is None or len(set(_formats(manifest, best.chosen))) < 2:
         return ()
     files = {candidate.file for candidate in best.candidates}
-    candidates = candidates_of(manifest, report.candidates, files)
+    base = report.base
+    candidates = candidates_of(manifest, base, files)
     selection = choose(
         candidates,
         best.budget,
         group=by_component_and_format,
-        alike=alike_by_samples(report.candidates),
+        alike=alike_by_samples(base),
     )
     chosen: dict[Format, list[CandidateRecord]] = {}
     for candidate, record in zip(candidates, selection.candidates, strict=True):

@@ -198,11 +198,11 @@ def test_what_was_left_out_and_doubted_is_listed() -> None:
         report(
             row(OURS, 60),
             failures=(Failure(name="decoder float32 onnx, MNN", reason="not installed"),),
-            warnings=(FitnessWarning(code="load", text="Other programs were running."),),
+            warnings=(FitnessWarning(code="load", seen="It was busy.", remedy="Wait."),),
         )
     )
     assert "- decoder float32 onnx, MNN: not installed" in text
-    assert "- Other programs were running." in text
+    assert "- It was busy. Wait." in text
 
 
 def test_the_report_survives_json() -> None:

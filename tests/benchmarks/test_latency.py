@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.latency import measure, run_benchmark
-from benchmarks.protocol import GroupTask, Loaded, LoadedWorkload
+from benchmarks.protocol import GroupTask, Loaded, LoadedWorkload, Memory
 from benchmarks.report import Part, Settings
 from benchmarks.timer import Calibration
 from vae_edge.errors import ArtifactError, RuntimeMissingError, UsageError
@@ -31,13 +31,15 @@ class FakeWorker:
             precision=Precision.FLOAT32,
             parts=(Part.ENCODER,),
             threads=1,
-            batch=1,
+            batches=(1,),
+            alone=False,
             seed=0,
         )
         self.log, self.costs_ns, self.closed = log, costs_ns, 0
         self.samples = [0 for _ in costs_ns]
         self.failure: tuple[str, BaseException] | None = None
         self.settled: list[int] = []
+        self.part, self.parts, self.load_ms = Part.ENCODER, list[Part](), 1.0
 
     @property
     def task(self) -> GroupTask:
@@ -54,13 +56,15 @@ class FakeWorker:
     def load(self) -> Loaded:
         self._do("load")
         workload = LoadedWorkload(
-            part=Part.ENCODER,
+            part=self.part,
             keras_call=KerasCall.CALL if self._task.format is None else None,
+            batch=1,
             runtime="fake 1.0",
-            load_ms=1.0,
+            load_ms=self.load_ms,
             first_inference_ms=2.0,
         )
-        return Loaded(workloads=tuple(workload for _ in self.costs_ns))
+        parts = self.parts or [self.part for _ in self.costs_ns]
+        return Loaded(workloads=tuple(replace(workload, part=part) for part in parts))
 
     def calibrate(self, workload: int, min_sample_ns: int) -> Calibration:
         self._do("calibrate")
@@ -69,7 +73,7 @@ class FakeWorker:
 
     def sample(self, workload: int, loops: int, settle: int) -> float:
         self._do("sample")
-        assert loops == self.calibrate_loops(workload)
+        assert loops == (3 if self._task.alone else self.calibrate_loops(workload))
         self.settled.append(settle)
         self.samples[workload] += 1
         return float(self.costs_ns[workload] + self.samples[workload])
@@ -77,9 +81,9 @@ class FakeWorker:
     def calibrate_loops(self, workload: int) -> int:
         return max(1, -(-2_000_000 // self.costs_ns[workload]))
 
-    def peak_rss_bytes(self) -> int | None:
+    def memory(self) -> Memory:
         self._do("memory")
-        return 4096
+        return Memory(peak_rss_bytes=4096, base_rss_bytes=None)
 
     def close(self) -> None:
         self.closed += 1
@@ -116,7 +120,7 @@ def test_warmup_is_stored_apart_and_rounds_in_order(fakes: Fakes) -> None:
     (measured,), skipped = measure(fakes.tasks(), SETTINGS, fakes.start)
     assert measured.warmup_ns == (1001.0, 1002.0)
     assert measured.samples_ns == (1003.0, 1004.0, 1005.0, 1006.0)
-    assert (measured.loops, measured.peak_rss_bytes, skipped) == (2000, 4096, ())
+    assert (measured.loops, measured.memory.peak_rss_bytes, skipped) == (2000, 4096, ())
 
 
 def test_every_round_visits_every_candidate_once(fakes: Fakes) -> None:
@@ -237,7 +241,10 @@ def test_a_reference_without_tensorflow_is_an_error(fakes: Fakes) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threads": 0}, "threads must be 1 or more; received 0"),
+        ({"threads": (0,)}, "threads must be 1 or more; received 0"),
+        ({"threads": ()}, "at least one number of threads"),
+        ({"threads": (2, 2)}, "threads must differ from each other; received 2, 2"),
+        ({"batches": (8, 0)}, "batches must be 1 or more; received 0"),
         ({"rounds": 1}, "rounds must be 2 or more; received 1"),
         ({"seed": -1}, "seed must be 0 or more; received -1"),
         ({"min_sample_ms": 0.0}, "min_sample_ms must be more than 0"),
@@ -245,8 +252,30 @@ def test_a_reference_without_tensorflow_is_an_error(fakes: Fakes) -> None:
     ],
 )
 def test_settings_out_of_range_are_refused_before_the_bundle_is_opened(
-    settings: dict[str, float], message: str, tmp_path: Path
+    settings: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     run: Callable[..., object] = run_benchmark
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "none", reference=None, **settings)
+
+
+def test_what_a_process_of_its_own_found_replaces_the_shared_ones(fakes: Fakes) -> None:
+    shared = fakes.add("a", 1000, 1000)
+    shared._task = replace(shared.task, parts=(Part.ENCODER, Part.DECODER))
+
+    def start(task: GroupTask) -> FakeWorker:
+        if not task.alone:
+            return fakes.start(task)
+        lone = FakeWorker("lone", fakes.log, costs_ns=(1000,), format=Format.TFLITE)
+        lone._task, lone.part, lone.load_ms = task, task.parts[0], 7.0
+        return lone
+
+    shared.parts = [Part.ENCODER, Part.DECODER]
+    seen: list[tuple[int, int]] = []
+    measured, _ = measure(
+        fakes.tasks(), SETTINGS, start, lambda done, total: seen.append((done, total)), alone=True
+    )
+    assert [(item.loaded.load_ms, item.alone) for item in measured] == [(7.0, True), (7.0, True)]
+    assert seen[-1] == (10, 10)  # 2 opened alone, 1 prepare, 1 load, 6 rounds
+    measured, _ = measure(fakes.tasks(), SETTINGS, start)
+    assert [(item.loaded.load_ms, item.alone) for item in measured] == [(1.0, False), (1.0, False)]

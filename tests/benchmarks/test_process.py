@@ -23,7 +23,8 @@ TASK = GroupTask(
     precision=Precision.INT8,
     parts=(Part.ENCODER,),
     threads=3,
-    batch=1,
+    batches=(1,),
+    alone=False,
     seed=0,
 )
 # Runs the real worker over a session that `BODY` fills in.

@@ -16,6 +16,7 @@ from benchmarks.report import (
     FitnessWarning,
     LatencyStatistics,
     Part,
+    RecordedLatency,
     ReferenceRecord,
     Settings,
     SkippedGroup,
@@ -30,7 +31,7 @@ from vae_edge.errors import UsageError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import LatencyRecord, ModelRecord
 from vae_edge.preprocessing import PLAIN_PICTURES
-from vae_edge.terms import Format, Precision
+from vae_edge.terms import Component, Format, Precision
 
 STATE = MachineState(
     governor=None, clock_mhz=600.0, temperature_c=None, load_average=0.5, throttled=("a", "b")
@@ -42,10 +43,13 @@ ARTIFACT = CandidateReport(
     precision=Precision.INT8,
     keras_call=None,
     files=("encoder.int8.tflite",),
+    sha256=("a" * 64,),
     size_bytes=100,
     runtime="ai-edge-litert 2.3.0",
+    threads=2,
     batch=4,
     loops=8,
+    alone=True,
     load_ms=1.5,
     first_inference_ms=2.5,
     warmup_ns=(3e6,),
@@ -53,6 +57,7 @@ ARTIFACT = CandidateReport(
     latency=LatencyStatistics(median_ms=1.5, p95_ms=1.95, p99_ms=1.99, mad_ms=0.5),
     throughput_per_s=2666.6,
     peak_rss_bytes=None,
+    base_rss_bytes=None,
     times_faster_than_keras=Speedup(
         against="encoder keras call",
         interval=Interval(value=8.0, low=7.0, high=9.0, confidence=0.95),
@@ -66,12 +71,15 @@ KERAS = replace(
     precision=Precision.FLOAT32,
     keras_call=KerasCall.CALL,
     files=(),
+    sha256=(),
     size_bytes=None,
     times_faster_than_keras=None,
 )
-BOTH = replace(ARTIFACT, name="both", part=Part.BOTH, files=("e.tflite", "d.tflite"))
+BOTH = replace(
+    ARTIFACT, name="both", part=Part.BOTH, files=("e.tflite", "d.tflite"), sha256=("a", "b")
+)
 REPORT = BenchmarkReport(
-    schema_version=3,
+    schema_version=4,
     vae_edge_version="0.1.0",
     started_utc="2030-01-01T00:00:00+00:00",
     machine="a machine",
@@ -97,7 +105,7 @@ REPORT = BenchmarkReport(
     reference=ReferenceRecord(measured=True, note="m.keras", sha256="a" * 64, matches_bundle=True),
     candidates=(KERAS, ARTIFACT, BOTH),
     skipped=(SkippedGroup(name="int8 onnx", reason="no runtime"),),
-    warnings=(FitnessWarning(code="load", text="busy"),),
+    warnings=(FitnessWarning(code="load", seen="busy", remedy="wait"),),
 )
 
 
@@ -123,10 +131,10 @@ def test_the_schema_accepts_a_report_and_refuses_another_key() -> None:
         jsonschema.validate({**document(), "speed": 1}, report_schema())
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, True, "1", None])
+@pytest.mark.parametrize("version", [0, 3, 5, True, "1", None])
 def test_another_version_is_refused(version: object) -> None:
     text = json.dumps({**document(), "schema_version": version})
-    with pytest.raises(UsageError, match=r"r\.json: schema_version must be 3; received"):
+    with pytest.raises(UsageError, match=r"r\.json: schema_version must be 4; received"):
         read_report(text, "r.json")
 
 
@@ -156,3 +164,41 @@ def test_latency_records_are_those_of_single_artifacts() -> None:
             times_faster_than_float32=None,
         )
     }
+
+
+def test_one_setting_of_each_is_what_verdicts_go_by() -> None:
+    more = replace(ARTIFACT, name="more", batch=8)
+    four = replace(ARTIFACT, name="four", threads=4, batch=1)
+    report = replace(REPORT, candidates=(KERAS, four, more, ARTIFACT))
+    assert [c.name for c in report.base] == ["encoder keras call", "encoder int8 tflite"]
+    assert report.is_sweep
+    assert not REPORT.is_sweep
+    assert latency_records(report)["encoder.int8.tflite"].batch == 4
+
+
+def test_memory_of_its_own_is_what_the_process_grew_by() -> None:
+    found = replace(ARTIFACT, peak_rss_bytes=50_000, base_rss_bytes=44_000)
+    assert found.own_rss_bytes == 6_000
+    assert replace(found, base_rss_bytes=None).own_rss_bytes is None
+    assert replace(found, peak_rss_bytes=None).own_rss_bytes is None
+
+
+def test_a_pair_of_two_precisions_names_both() -> None:
+    assert ARTIFACT.precisions == "int8"
+    assert replace(BOTH, encoder_precision=Precision.FLOAT16).precisions == "float16+int8"
+
+
+def test_recorded_figures_give_what_keras_took_there() -> None:
+    latency = latency_records(REPORT)["encoder.int8.tflite"]
+    recorded = RecordedLatency(
+        file="encoder.int8.tflite",
+        component=Component.ENCODER,
+        format=Format.TFLITE,
+        precision=Precision.INT8,
+        latency=latency,
+    )
+    assert recorded.keras_ms == 12.0  # 1.5 ms, 8 times faster
+    without = replace(latency, times_faster_than_keras=None)
+    assert replace(recorded, latency=without).keras_ms is None
+    report = replace(REPORT, recorded=(recorded,))
+    assert read_report(write_report(report), "r.json") == report

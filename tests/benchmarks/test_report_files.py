@@ -16,7 +16,7 @@ from benchmarks.statistics import Interval
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import CandidateRecord, QualityBudget, SelectionRecord
-from vae_edge.terms import Component
+from vae_edge.terms import Component, Precision
 
 MakeReport = Callable[[], BenchmarkReport]
 
@@ -40,9 +40,19 @@ def test_csv_has_a_row_per_candidate_with_plain_figures(make_report: MakeReport)
     report = make_report()
     speedup = Speedup(against="k", interval=Interval(value=2.0, low=1.5, high=2.5, confidence=0.95))
     artifact = replace(
-        report.candidates[0], batch=8, peak_rss_bytes=4096, times_faster_than_keras=speedup
+        report.candidates[0],
+        batch=8,
+        threads=2,
+        peak_rss_bytes=4096,
+        base_rss_bytes=1024,
+        times_faster_than_keras=speedup,
     )
-    both = replace(artifact, part=Part.BOTH, files=("e.tflite", "d.tflite"))
+    both = replace(
+        artifact,
+        part=Part.BOTH,
+        files=("e.tflite", "d.tflite"),
+        encoder_precision=Precision.FLOAT16,
+    )
     keras = replace(
         artifact,
         format=None,
@@ -61,11 +71,12 @@ def test_csv_has_a_row_per_candidate_with_plain_figures(make_report: MakeReport)
         "keras_call": "",
         "files": "encoder.int8.tflite",
         "batch": "8",
-        "threads": "1",
+        "threads": "2",
         "median_ms": "1.0",
         "p95_ms": "1.0",
         "p99_ms": "1.0",
         "mad_ms": "0.0",
+        "throughput_per_s": "1000.0",
         "times_faster_than_keras": "2.0",
         "times_faster_than_keras_low": "1.5",
         "times_faster_than_keras_high": "2.5",
@@ -73,13 +84,16 @@ def test_csv_has_a_row_per_candidate_with_plain_figures(make_report: MakeReport)
         "times_faster_than_float32_low": "",
         "times_faster_than_float32_high": "",
         "size_bytes": "100",
+        "alone": "true",
         "load_ms": "1.0",
         "first_inference_ms": "2.0",
         "peak_rss_bytes": "4096",
+        "base_rss_bytes": "1024",
         "runtime": "fake 1.0",
         "machine": 'a "b", c',
     }
     assert rows[1]["files"] == "e.tflite+d.tflite"
+    assert rows[1]["precision"] == "float16+int8"
     assert (rows[2]["keras_call"], rows[2]["format"], rows[2]["size_bytes"]) == (
         "tf.function",
         "",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,20 +67,23 @@ class Bench:
         parts: tuple[Part, ...] = ALL,
         calls: tuple[KerasCall | None, ...] = (None,),
         batch: int = 1,
+        alone: bool = False,
     ) -> None:
         self.clock, self.opened = Clock(), list[FakeRunner]()
         self.calls = calls
-        task = GroupTask(
+        self.task = GroupTask(
             name="int8 tflite",
             source="s",
             format=Format.TFLITE,
             precision=Precision.INT8,
             parts=parts,
             threads=1,
-            batch=batch,
+            batches=(batch,),
+            alone=alone,
             seed=5,
         )
-        self.session = Session(task, self._open, self.clock)
+        self.imported = True
+        self.session = Session(self.task, self._open, self.clock, lambda task: self.imported)
 
     def _open(self, task: GroupTask) -> Iterator[Opened]:
         wanted = {
@@ -103,6 +107,31 @@ def test_preparing_opens_and_closes_everything() -> None:
     bench = Bench()
     assert bench.session.answer(Request(operation="prepare")).workloads == ()
     assert [runner.closed for runner in bench.opened] == [True, True]
+
+
+def test_alone_nothing_is_opened_before_its_load_is_timed() -> None:
+    bench = Bench(parts=(Part.DECODER,), alone=True)
+    assert bench.session.answer(Request(operation="prepare")).workloads == ()
+    assert bench.opened == []
+    memory = bench.session.answer(Request(operation="memory"))
+    assert memory.base_rss_bytes is None or memory.base_rss_bytes > 1_000_000
+
+
+def test_a_runtime_that_cannot_be_imported_is_found_out_by_opening() -> None:
+    bench = Bench(parts=(Part.DECODER,), alone=True)
+    bench.imported = False
+    bench.session.answer(Request(operation="prepare"))
+    assert [runner.closed for runner in bench.opened] == [True]
+
+
+def test_keras_has_every_batch_in_one_process() -> None:
+    bench = Bench(parts=(Part.ENCODER,), calls=(KerasCall.CALL,), batch=4)
+    bench.session = Session(
+        replace(bench.task, batches=(1, 4)), bench._open, bench.clock, lambda task: True
+    )
+    loaded = bench.session.answer(Request(operation="load")).workloads
+    assert [workload.batch for workload in loaded] == [1, 4]
+    assert [len(feed["image"]) for feed in bench.opened[0].fed] == [1, 4]
 
 
 def test_load_times_and_first_inferences() -> None:
@@ -197,4 +226,6 @@ def test_memory_where_the_kernel_does_not_say(tmp_path: Path, text: str) -> None
 
 
 def test_memory_is_answered() -> None:
-    assert isinstance(Bench().session.answer(Request(operation="memory")), Memory)
+    memory = Bench().session.answer(Request(operation="memory"))
+    assert isinstance(memory, Memory)
+    assert memory.base_rss_bytes is None

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from benchmarks.statistics import (
     Summary,
+    median_draws,
     median_ratio_interval,
     relative_spread,
     speedup_interval,
@@ -114,3 +116,23 @@ def test_ratio_of_two_runs_needs_positive_samples_on_both_sides(
 ) -> None:
     with pytest.raises(UsageError, match="at least one sample on each side"):
         median_ratio_interval(numerator, denominator, seed=0)
+
+
+def test_rows_of_one_run_are_drawn_together() -> None:
+    slow = [1.0, 2.0, 4.0, 8.0, 16.0]
+    found = median_draws([slow, [10 * sample for sample in slow]], seed=3)
+    assert found.values.tolist() == [4.0, 40.0]
+    assert found.draws.shape == (2, 2000)
+    np.testing.assert_allclose(found.draws[1], 10 * found.draws[0])
+    assert len(set(found.draws[0])) > 1
+
+
+def test_rounds_that_were_left_out_are_not_drawn() -> None:
+    found = median_draws([[2.0, None, None, None]], seed=0)
+    assert set(found.draws[0]) == {2.0}
+
+
+@pytest.mark.parametrize("row", [[], [None], [1.0, 0.0], [-1.0]])
+def test_a_row_without_time_cannot_be_drawn_from(row: list[float | None]) -> None:
+    with pytest.raises(UsageError, match="longer than 0"):
+        median_draws([row], seed=0)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.protocol import GroupTask, LoadedWorkload
+from benchmarks.protocol import GroupTask, LoadedWorkload, Memory
 from benchmarks.report import CandidateReport, Part
 from benchmarks.summary import Measured, candidate_reports
 from vae_edge.bundle import Bundle
@@ -21,6 +22,7 @@ def measured(
     *samples_ns: float | None,
     part: Part = Part.ENCODER,
     batch: int = 1,
+    threads: int = 1,
 ) -> Measured:
     """`what` is `int8 tflite` or one of Keras's calls."""
     precision, _, format = what.partition(" ")
@@ -32,21 +34,24 @@ def measured(
             format=None if keras else Format(format),
             precision=Precision.FLOAT32 if keras else Precision(precision),
             parts=(part,),
-            threads=1,
-            batch=batch,
+            threads=threads,
+            batches=(batch,),
+            alone=False,
             seed=0,
         ),
         loaded=LoadedWorkload(
             part=part,
             keras_call=KerasCall(what) if keras else None,
+            batch=batch,
             runtime="some runtime 1.0",
             load_ms=1.5,
             first_inference_ms=2.5,
         ),
+        alone=True,
         loops=8,
         warmup_ns=(9.0,),
         samples_ns=samples_ns,
-        peak_rss_bytes=5000,
+        memory=Memory(peak_rss_bytes=5000, base_rss_bytes=3000),
     )
 
 
@@ -141,3 +146,45 @@ def test_a_slow_reference_is_compared_over_the_rounds_it_took_part_in(bundle: Bu
     speedup = found["encoder int8 tflite"].times_faster_than_keras
     assert speedup is not None
     assert speedup.interval.value == 9.0
+
+
+def test_ratios_are_those_of_the_same_setting(bundle: Bundle) -> None:
+    two = [
+        measured("call", 600.0, 600.0, threads=2),
+        measured("float32 tflite", 300.0, 300.0, threads=2),
+        measured("int8 tflite", 100.0, 100.0, threads=2),
+    ]
+    found = reports(
+        bundle, measured("call", 900.0, 900.0), measured("int8 tflite", 200.0, 200.0), *two
+    )
+    one, other = found["encoder int8 tflite"], found["encoder int8 tflite 2 threads"]
+    assert (one.threads, other.threads) == (1, 2)
+    assert one.times_faster_than_keras is not None
+    assert one.times_faster_than_keras.interval.value == 4.5
+    assert one.times_faster_than_float32 is None
+    assert other.times_faster_than_keras is not None
+    assert other.times_faster_than_keras.against == "encoder keras call 2 threads"
+    assert other.times_faster_than_keras.interval.value == 6.0
+    assert other.times_faster_than_float32 is not None
+    assert other.times_faster_than_float32.interval.value == 3.0
+
+
+def test_memory_and_hashes_are_kept(bundle: Bundle) -> None:
+    found = reports(bundle, measured("int8 tflite", 1.0, part=Part.BOTH))["both int8 tflite"]
+    assert (found.peak_rss_bytes, found.base_rss_bytes, found.own_rss_bytes) == (5000, 3000, 2000)
+    assert found.sha256 == ("a" * 64, "a" * 64)
+    assert found.alone
+
+
+def test_a_pair_of_two_precisions(make_bundle: MakeBundle, make_record: MakeRecord) -> None:
+    bundle = make_bundle(
+        make_record("encoder", "tflite", "int8", size_bytes=100),
+        make_record("decoder", "tflite", "float16", size_bytes=130),
+    )
+    item = measured("float16 tflite", 1.0, part=Part.BOTH)
+    task = replace(item.task, name="int8+float16 tflite", encoder_precision=Precision.INT8)
+    (found,) = candidate_reports([replace(item, task=task)], bundle, seed=0)
+    assert found.name == "both int8+float16 tflite"
+    assert found.precisions == "int8+float16"
+    assert found.files == ("encoder.int8.tflite", "decoder.float16.tflite")
+    assert found.size_bytes == 230

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.environment import MachineState
 from benchmarks.process import Worker
-from benchmarks.protocol import GroupTask, Loaded
+from benchmarks.protocol import GroupTask, Loaded, Memory
 from benchmarks.report import BenchmarkReport, Part, read_report, write_report
 from benchmarks.statistics import Interval
 from benchmarks.sustained import sustain, targets, with_sustained
@@ -70,8 +70,8 @@ class FakeDevice:
         self.now += self.step_s
         return cost
 
-    def peak_rss_bytes(self) -> int | None:
-        return None
+    def memory(self) -> Memory:
+        return Memory(peak_rss_bytes=None, base_rss_bytes=None)
 
     def close(self) -> None:
         self.closed += 1

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vae_edge.cli.benchmark_counts import parse_counts
 from vae_edge.cli.benchmark_files import Files
 from vae_edge.cli.benchmark_sustained import parse_duration, print_sustained
 from vae_edge.cli.console import interruptible, note, progress
-from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Threads, Verbose
+from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Verbose
 from vae_edge.terms import Component, Format, Precision
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["benchmark"]
 
 EXIT_NOT_QUIET = 1
+_MOST_THREADS = 256
+_MOST_ROWS = 65536
 
 
 def benchmark(
@@ -34,7 +37,26 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
-    threads: Threads = 1,
+    threads: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threads",
+            metavar="N[,N...]",
+            help="Threads each runtime may use; several (1,2,4) are measured in one run. "
+            "Repeatable. Default: 1.",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--batch",
+            metavar="N[,N...]",
+            help="Rows per inference; several (1,8,32) are measured in one run. Repeatable. "
+            "Default: what each artifact was exported for, 1 where it takes any.",
+            show_default=False,
+        ),
+    ] = None,
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Samples per artifact; more are steadier.")
     ] = 30,
@@ -112,6 +134,8 @@ def benchmark(
     Examples:
     `vae-edge benchmark build/mnist-vae --threads 2 --out before.json`
 
+    `vae-edge benchmark build/mnist-vae --threads 1,2,4 --batch 1,8,32 --csv sweep.csv`
+
     `vae-edge benchmark build/mnist-vae --reference runs/mnist-vae/model.keras --precision int8`
     """
     from benchmarks.latency import run_benchmark
@@ -123,6 +147,8 @@ def benchmark(
     from vae_edge.selection import budget_of
 
     budget = budget_of(min_psnr, max_error)
+    thread_counts = parse_counts("--threads", threads, most=_MOST_THREADS) or (1,)
+    batches = parse_counts("--batch", batch, most=_MOST_ROWS)
     files = Files(out=out, csv=csv, plot=plot)
     files.check()
     seconds = None if sustained is None else parse_duration(sustained)
@@ -135,7 +161,8 @@ def benchmark(
         report = run_benchmark(
             bundle,
             reference=choice.path,
-            threads=threads,
+            threads=thread_counts,
+            batches=batches,
             rounds=rounds,
             only=_selection(format, precision, component),
             reference_note=choice.note,
@@ -152,14 +179,17 @@ def benchmark(
     if as_json:
         typer.echo(write_report(report), nl=False)
     else:
-        print_benchmark(report, opened.manifest, best_in_one_format(report, opened.manifest))
+        print_benchmark(report, best_in_one_format(report, opened.manifest))
         print_sustained(report.sustained, emulated=report.environment.emulated)
     for skipped in report.skipped:
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:
         note(f"warning: {warning.text}")
     if require_quiet and report.warnings:
-        note(f"failed: --require-quiet, and the run has {len(report.warnings)} warning(s).")
+        count = len(report.warnings)
+        note(
+            f"failed: --require-quiet, and the run has {count} warning{'' if count == 1 else 's'}."
+        )
         raise typer.Exit(EXIT_NOT_QUIET)
 
 

@@ -15,10 +15,12 @@ from vae_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison, Difference
+    from benchmarks.shift import Shift
 
 __all__ = ["compare", "parse_share"]
 
 EXIT_SLOWER = 1
+EXIT_NOT_SURE = 3
 _BIGGEST_SHARE = 100.0
 
 
@@ -33,20 +35,29 @@ def compare(
             "--fail-if-slower",
             metavar="SHARE",
             help="Exit 1 if any artifact is slower by more than this (10% or 0.1), its whole "
-            "confidence interval counted.",
+            "confidence interval counted, and 3 if a machine was not fit to tell.",
             show_default=False,
         ),
     ] = None,
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="Compare although device, runtime, threads or batch differ."),
+        typer.Option(
+            "--anyway",
+            help="Compare although device, runtime, threads or batch differ, or a machine was not "
+            "fit.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two benchmark reports of one device: faster, slower, or no difference.
 
-    Every ratio B/A of medians has a 95% bootstrap interval from the raw samples; it is no
-    difference where the interval contains 1. Exit 0 done, 1 slower than allowed, 2 no comparison.
+    Artifacts are matched by component, format, precision, batch and threads. What cannot have
+    changed (the Keras model, files of the same SHA-256) tells how much slower the whole machine
+    was; artifacts are judged beside that, with 95% bootstrap intervals from the raw samples.
+
+    Exit 0: done, and nothing is slower than `--fail-if-slower` allows. 1: something is. 2: these
+    reports cannot be compared. 3: with `--fail-if-slower`, a machine was not fit to measure on, so
+    neither can be said; measure again (`benchmark --require-quiet`), or take it `--anyway`.
 
     Examples:
     `vae-edge compare before.json after.json`
@@ -74,13 +85,29 @@ def compare(
         note(f"warning: compared although they differ in {obstacle}")
     for text in comparison.notes:
         note(f"note: {text}")
-    slower = [d for d in comparison.differences if allowed is not None and d.slower_than(allowed)]
+    for doubt in comparison.doubts:
+        note(f"warning: not comparable with confidence: {doubt}.")
+    if allowed is not None:
+        _fail_if_slower(comparison, allowed, anyway=anyway)
+
+
+def _fail_if_slower(comparison: Comparison, allowed: float, *, anyway: bool) -> None:
+    slower = [d for d in comparison.differences if d.slower_than(allowed)]
+    sure = anyway or not comparison.doubts
     for difference in slower:
+        judged = difference.judged
+        beside = " beside the rest of the run" if difference.beside_shift else ""
         note(
-            f"slower than allowed: {difference.name}, {difference.ratio.value:.3f} times the "
-            f"latency ({difference.ratio.low:.3f}-{difference.ratio.high:.3f}); "
-            f"at most {1 + (allowed or 0):.3f} is allowed."
+            f"{'slower' if sure else 'perhaps slower'} than allowed: {difference.name}, "
+            f"{judged.value:.3f} times the latency{beside} ({judged.low:.3f}-{judged.high:.3f}); "
+            f"at most {1 + allowed:.3f} is allowed."
         )
+    if not sure:
+        note(
+            "undecided: --fail-if-slower needs two runs on a fit machine. Measure again with "
+            "vae-edge benchmark --require-quiet, or pass --anyway to take these as they are."
+        )
+        raise typer.Exit(EXIT_NOT_SURE)
     if slower:
         raise typer.Exit(EXIT_SLOWER)
 
@@ -112,46 +139,70 @@ def _print(comparison: Comparison) -> None:
         "A us",
         "B us",
         "B/A",
-        "interval",
-        "size",
+        "beside the run",
+        "file",
         "verdict",
         right_from=1,
     )
     for difference in comparison.differences:
-        table.add_row(*_row(difference))
+        table.add_row(*_row(difference, sure=not comparison.doubts))
     confidence = comparison.differences[0].ratio.confidence
     table.caption = (
-        f"us: median of one inference; interval: {confidence:.0%} bootstrap of B/A; it does not "
-        "hold what disturbed a whole run"
+        "us: median of one inference; beside the run: B/A over that of what cannot have changed, "
+        f"with its {confidence:.0%} bootstrap interval, which the verdict goes by; a difference is "
+        "more than 3% and sure although so many were looked at"
     )
+    if comparison.doubts:
+        table.caption += "; ?: not comparable with confidence"
     table.caption_justify = "left"
     out = results()
     out.print(table)
+    if comparison.shift is not None and comparison.shift.moved:
+        out.print(_shift(comparison.shift), soft_wrap=True)
     for which, names in (("A", comparison.only_before), ("B", comparison.only_after)):
         if names:
             out.print(f"Only in {which}: {', '.join(names)}.", soft_wrap=True)
 
 
-def _row(difference: Difference) -> tuple[str, ...]:
+def _shift(shift: Shift) -> str:
+    ratio = shift.ratio
+    slower = ratio.value > 1
+    value, low, high = ratio.value, ratio.low, ratio.high
+    if not slower:
+        value, low, high = 1 / value, 1 / high, 1 / low
+    count = len(shift.rests_on)
+    kept = f"{', '.join(shift.rests_on[:2])}{f' and {count - 2} more' if count > 2 else ''}"
+    return (
+        f"Everything is {value:.2f}x {'slower' if slower else 'faster'} in B "
+        f"({low:.2f}-{high:.2f}), what cannot have changed too ({kept}): the machine, not the "
+        "artifacts. They are judged beside that."
+    )
+
+
+def _row(difference: Difference, *, sure: bool) -> tuple[str, ...]:
     threads = dict.fromkeys((difference.before_threads, difference.after_threads))
+    judged = difference.judged
+    verdict = str(difference.change)
     return (
         difference.name,
         "/".join(map(str, threads)),
         f"{difference.before_ms * 1000:,.1f}",
         f"{difference.after_ms * 1000:,.1f}",
         f"{difference.ratio.value:.3f}",
-        f"{difference.ratio.low:.3f}-{difference.ratio.high:.3f}",
-        _size(difference.before_bytes, difference.after_bytes),
-        str(difference.change),
+        f"{judged.value:.3f} ({judged.low:.3f}-{judged.high:.3f})",
+        _file(difference),
+        verdict if sure else f"{verdict}?",
     )
 
 
-def _size(before: int | None, after: int | None) -> str:
+def _file(difference: Difference) -> str:
+    """Say whether it is the same file, and what became of its size."""
     from vae_edge.cli.tables import format_size
 
-    if before is None or after is None:
-        return "-"
-    if before == after:
+    if difference.same_files:
         return "same"
+    before, after = difference.before_bytes, difference.after_bytes
+    if before is None or after is None or before == after:
+        return "changed"
     share = f" ({after / before - 1:+.1%})" if before else ""
     return f"{format_size(before)} > {format_size(after)}{share}"

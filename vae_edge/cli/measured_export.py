@@ -53,7 +53,7 @@ class MeasuredExport:
 
         self._path = bundle
         self._report = run_benchmark(
-            bundle, reference=self._reference, on_progress=self._on_progress
+            bundle, reference=self._reference, alone=False, on_progress=self._on_progress
         )
         return latency_records(self._report)
 

@@ -17,6 +17,7 @@ from benchmarks.report import (
     FitnessWarning,
     LatencyStatistics,
     Part,
+    RecordedLatency,
     ReferenceRecord,
     Settings,
     SkippedGroup,
@@ -28,6 +29,7 @@ from benchmarks.statistics import Interval
 from vae_edge.bundle_writer import BundleWriter
 from vae_edge.cli import main
 from vae_edge.cli.benchmark_sustained import parse_duration
+from vae_edge.cli.benchmark_tables import with_interval
 from vae_edge.errors import ArtifactError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import (
@@ -49,6 +51,8 @@ from vae_edge.terms import Component, Format, Precision
 from vae_edge.verdict import Speed, Verdict
 
 CONTENT = b"content of a file"
+BUSY = FitnessWarning(code="load", seen="It was busy.", remedy="Wait.")
+ONDEMAND = FitnessWarning(code="governor", seen="The governor is 'ondemand'.", remedy="Fix it.")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 STATE = MachineState(
     governor=None, clock_mhz=None, temperature_c=None, load_average=None, throttled=None
@@ -80,10 +84,13 @@ def candidate(name: str, **changes: Any) -> CandidateReport:
         precision=Precision.INT8,
         keras_call=None,
         files=("encoder.int8.tflite",),
+        sha256=("a" * 64,),
         size_bytes=37_600,
         runtime="fake 1.0",
+        threads=2,
         batch=1,
         loops=4,
+        alone=True,
         load_ms=1.0,
         first_inference_ms=2.0,
         warmup_ns=(1e6,),
@@ -91,6 +98,7 @@ def candidate(name: str, **changes: Any) -> CandidateReport:
         latency=LatencyStatistics(median_ms=1.234, p95_ms=2.345, p99_ms=3.456, mad_ms=0.1),
         throughput_per_s=810.4,
         peak_rss_bytes=None,
+        base_rss_bytes=None,
         times_faster_than_keras=Speedup(
             against="encoder keras tf.function",
             interval=Interval(value=19.5, low=18.25, high=20.75, confidence=0.95),
@@ -115,7 +123,7 @@ KERAS = candidate(
     times_faster_than_float32=None,
 )
 REPORT = BenchmarkReport(
-    schema_version=3,
+    schema_version=4,
     vae_edge_version="0.1.0",
     started_utc="2030-01-01T00:00:00+00:00",
     machine="a small board, 4 cores",
@@ -143,6 +151,15 @@ WITHOUT_KERAS = replace(
         measured=False, note="TensorFlow is not installed", sha256=None, matches_bundle=None
     ),
     candidates=(candidate("encoder int8 tflite", times_faster_than_keras=None),),
+    recorded=(
+        RecordedLatency(
+            file="encoder.int8.tflite",
+            component=Component.ENCODER,
+            format=Format.TFLITE,
+            precision=Precision.INT8,
+            latency=RECORDED,
+        ),
+    ),
 )
 
 
@@ -241,14 +258,20 @@ def test_the_table_shows_keras_and_artifacts(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke(bundle) == 0
-    out = capsys.readouterr().out
-    assert "a small board, 4 cores; 2 thread(s)" in out
+    out, _, _ = capsys.readouterr().out.partition("Opening it")
+    assert "a small board, 4 cores; 2 threads" in out
     assert "median ms" in out
     assert row(out, "encoder", "Keras", "tf.function")[:2] == ["24.0", "25.0"]
-    figures = "1.234 2.345 3.456 810.4 37.6 KB 20x (18.2-20.8) 1.62x"
+    figures = "1.234 2.345 3.456 810.4 37.6 KB 19.5x (18.2-20.8) 1.62x (1.50-1.75)"
     assert " ".join(row(out, "encoder", "tflite", "int8")) == figures
     flowing = " ".join(out.split())
     assert "its fastest call (tf.function), with the 95% confidence interval" in flowing
+
+
+@pytest.mark.usefixtures("run")
+def test_the_original_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(bundle) == 0
+    out = capsys.readouterr().out
     assert "Original Keras model: m.keras." in out
     assert "Recorded at export" not in out
 
@@ -259,7 +282,7 @@ def test_a_fast_artifact_turns_the_whole_table_to_microseconds(
     fast = LatencyStatistics(median_ms=0.0421, p95_ms=0.05, p99_ms=0.06, mad_ms=0.001)
     run.report = replace(REPORT, candidates=(KERAS, candidate("a", latency=fast)))
     assert invoke(bundle) == 0
-    out = capsys.readouterr().out
+    out, _, _ = capsys.readouterr().out.partition("Opening it")
     assert "median us" in out
     assert row(out, "encoder", "tflite", "int8")[0] == "42.1"
     assert row(out, "encoder", "Keras", "tf.function")[0] == "24,000"
@@ -271,18 +294,17 @@ def test_without_keras_recorded_figures_stand_apart_with_their_machine(
     run.report = WITHOUT_KERAS
     assert invoke(bundle) == 0
     out = capsys.readouterr().out
-    here, _, recorded = out.partition("Recorded at export")
+    here, _, recorded = out.partition("Recorded at export on another occasion, ")
     assert "Original Keras model: not measured here (TensorFlow is not installed)." in here
     assert "6.25x" not in here
-    assert "not measured in this run" in recorded
-    assert "the exporting desktop" in recorded
-    assert row(recorded, "encoder", "tflite", "int8")[-3:] == ["0.077", "0.081", "6.25x"]
+    assert recorded.startswith("NOT measured in this run: the exporting desktop")
+    assert row(recorded, "encoder", "tflite", "int8") == ["1", "0.077", "0.081", "0.484", "6.25x"]
 
 
 def test_json_is_the_report_alone_on_stdout(
     run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.report = replace(REPORT, warnings=(FitnessWarning(code="load", text="It was busy."),))
+    run.report = replace(REPORT, warnings=(BUSY,))
     assert invoke(bundle, "--json") == 0
     captured = capsys.readouterr()
     assert read_report(captured.out, "stdout") == run.report
@@ -358,11 +380,13 @@ def test_warnings_and_skipped_runtimes_go_to_stderr(
     run.report = replace(
         REPORT,
         skipped=(SkippedGroup(name="int8 onnx", reason="pip install onnxruntime"),),
-        warnings=(FitnessWarning(code="governor", text="The governor is 'ondemand'."),),
+        warnings=(
+            FitnessWarning(code="governor", seen="The governor is 'ondemand'.", remedy="Fix it."),
+        ),
     )
     assert invoke(bundle) == 0
     captured = capsys.readouterr()
-    assert "warning: The governor is 'ondemand'." in captured.err
+    assert "warning: The governor is 'ondemand'. Fix it." in captured.err
     assert "note: int8 onnx was not measured. pip install onnxruntime" in captured.err
     assert "governor" not in captured.out
 
@@ -372,12 +396,12 @@ def test_require_quiet_fails_after_the_result_and_its_reasons(
 ) -> None:
     assert invoke(bundle, "--require-quiet") == 0
     assert "failed:" not in capsys.readouterr().err
-    run.report = replace(REPORT, warnings=(FitnessWarning(code="load", text="It was busy."),))
+    run.report = replace(REPORT, warnings=(BUSY,))
     assert invoke(bundle, "--require-quiet", "--out", tmp_path / "r.json") == 1
     captured = capsys.readouterr()
     assert "median ms" in captured.out
     assert "warning: It was busy." in captured.err
-    assert "failed: --require-quiet, and the run has 1 warning(s)." in captured.err
+    assert "failed: --require-quiet, and the run has 1 warning." in captured.err
     assert read_report((tmp_path / "r.json").read_text(), "r.json") == run.report
 
 
@@ -456,7 +480,7 @@ def test_options_reach_the_run(run: FakeRun, bundle: Path) -> None:
     options += ["--precision", "float16", "--component", "decoder", "--verbose"]
     assert invoke(bundle, *options) == 0
     assert run.path == bundle
-    assert (run.options["threads"], run.options["rounds"]) == (3, 7)
+    assert (run.options["threads"], run.options["rounds"]) == ((3,), 7)
     assert run.options["verbose"] is True
     assert run.options["only"] == Selection(
         formats=(Format.ONNX,),
@@ -579,4 +603,106 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("run")
 def test_json_is_plain_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     invoke(bundle, "--json")
-    assert json.loads(capsys.readouterr().out)["schema_version"] == 3
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 4
+
+
+@pytest.mark.usefixtures("run")
+def test_opening_and_memory_are_shown(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(bundle) == 0
+    _, _, opening = capsys.readouterr().out.partition("Opening it")
+    assert row(opening, "encoder", "tflite", "int8") == ["1.0", "2.00", "-", "-"]
+
+
+def test_memory_of_its_own_and_what_was_not_alone(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = {"peak_rss_bytes": 53_000_000, "base_rss_bytes": 47_000_000}
+    keras = replace(KERAS, alone=False, peak_rss_bytes=700_000_000)
+    run.report = replace(REPORT, candidates=(keras, candidate("encoder int8 tflite", **memory)))
+    assert invoke(bundle) == 0
+    _, _, opening = capsys.readouterr().out.partition("Opening it")
+    assert row(opening, "encoder", "tflite", "int8")[2:] == ["53.0", "MB", "6.0", "MB"]
+    shown = row(opening, "encoder", "Keras", "tf.function")
+    assert shown == ["1.0", "*", "2.00", "*", "700.0", "MB", "*", "-"]
+    assert "*: in a process that held other candidates too" in " ".join(opening.split())
+
+
+def test_a_sweep_has_a_row_per_threads_and_a_column_per_batch(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def setting(base: CandidateReport, threads: int, batch: int, ms: float) -> CandidateReport:
+        return replace(
+            base,
+            name=f"{base.name} {threads} {batch}",
+            threads=threads,
+            batch=batch,
+            latency=replace(base.latency, median_ms=ms),
+            throughput_per_s=batch / ms * 1000,
+        )
+
+    fixed = candidate("encoder int8 tflite")
+    free = candidate("encoder int8 onnx", format=Format.ONNX, files=("encoder.int8.onnx",))
+    slower = replace(KERAS, name="encoder keras call", keras_call=KerasCall.CALL)
+    run.report = replace(
+        REPORT,
+        candidates=(
+            *(setting(KERAS, 2, batch, 20.0) for batch in (1, 8)),
+            setting(slower, 2, 1, 50.0),
+            setting(slower, 2, 8, 10.0),
+            setting(fixed, 2, 1, 1.0),
+            setting(fixed, 4, 1, 0.5),
+            setting(free, 2, 1, 2.0),
+            setting(free, 2, 8, 4.0),
+        ),
+    )
+    assert invoke(bundle) == 0
+    out = capsys.readouterr().out
+    _, _, sweep = out.partition("Throughput: rows per second")
+    sweep, _, _ = sweep.partition("Opening it")
+    assert "batch 1 batch 8" in " ".join(sweep.split())
+    assert row(sweep, "encoder", "Keras") == (
+        ["float32", "2", "50", "(20.0)", "800", "(10.0)"]  # of two calls the faster one
+    )
+    assert row(sweep, "encoder", "tflite", "int8", "2") == [
+        "1,000",
+        "(1.000)",
+        "1",
+        "at",
+        "a",
+        "time",
+    ]
+    assert row(sweep, "encoder", "tflite", "int8", "4") == [
+        "2,000",
+        "(0.500)",
+        "1",
+        "at",
+        "a",
+        "time",
+    ]
+    assert row(sweep, "encoder", "onnx", "int8", "2") == ["500", "(2.000)", "2,000", "(4.000)"]
+    assert "one after the other" in " ".join(sweep.split())
+    # The first table and the verdicts are about one setting.
+    assert row(out.partition("Throughput: ")[0], "encoder", "onnx", "int8")[0] == "2.000"
+
+
+def test_several_threads_and_batches_reach_the_run(run: FakeRun, bundle: Path) -> None:
+    assert invoke(bundle, "--threads", "1,2", "--threads", "4,2", "--batch", "1, 8") == 0
+    assert (run.options["threads"], run.options["batches"]) == ((1, 2, 4), (1, 8))
+    assert invoke(bundle) == 0
+    assert (run.options["threads"], run.options["batches"]) == ((1,), ())
+
+
+@pytest.mark.parametrize("option", ["--threads", "--batch"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,", "two", "1.5", "1e3", "999999999", "1 2"])
+def test_what_is_no_number_is_refused_before_the_run(
+    run: FakeRun, bundle: Path, capsys: pytest.CaptureFixture[str], option: str, text: str
+) -> None:
+    assert invoke(bundle, f"{option}={text}") == 2
+    assert f"{option} {text}: expected whole numbers from 1 to" in capsys.readouterr().err
+    assert run.path is None
+
+
+def test_ratio_and_interval_are_rounded_alike() -> None:
+    assert with_interval(20.04, 20.1, 21.46) == "20.0x (20.1-21.5)"
+    assert with_interval(9.5, 9.0, 9.994) == "9.50x (9.00-9.99)"
+    assert with_interval(1234.5, 900.0, 2000.0) == "1,234x (900-2,000)"

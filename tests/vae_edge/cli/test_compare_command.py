@@ -30,18 +30,25 @@ STATE = MachineState(
 )
 
 
+# What is matched is what an artifact is, and not what it is called.
+PRECISIONS = dict(zip(("a", "b", "gone", "new"), Precision, strict=False))
+
+
 def candidate(name: str, micros: float, size_bytes: int = 1000) -> CandidateReport:
     return CandidateReport(
         name=name,
         part=Part.ENCODER,
         format=Format.TFLITE,
-        precision=Precision.INT8,
+        precision=PRECISIONS[name],
         keras_call=None,
         files=(f"{name}.tflite",),
+        sha256=(f"{name} {micros}",),
         size_bytes=size_bytes,
         runtime="fake 1.0",
+        threads=1,
         batch=1,
         loops=4,
+        alone=True,
         load_ms=1.0,
         first_inference_ms=2.0,
         warmup_ns=(1e6,),
@@ -51,6 +58,7 @@ def candidate(name: str, micros: float, size_bytes: int = 1000) -> CandidateRepo
         ),
         throughput_per_s=1e6 / micros,
         peak_rss_bytes=None,
+        base_rss_bytes=None,
         times_faster_than_keras=None,
         times_faster_than_float32=None,
     )
@@ -113,11 +121,11 @@ def test_the_table_shows_ratios_sizes_and_verdicts(
     assert invoke(*files) == 0
     captured = capsys.readouterr()
     lines = [" ".join(line.split()) for line in captured.out.splitlines()]
-    assert "a 1 100.0 120.0 1.200 1.200-1.200 1.0 KB > 1.5 KB (+50.0%) slower" in lines
-    assert "b 1 100.0 50.0 0.500 0.500-0.500 same faster" in lines
+    assert "a 1 100.0 120.0 1.200 1.200 (1.200-1.200) 1.0 KB > 1.5 KB (+50.0%) slower" in lines
+    assert "b 1 100.0 50.0 0.500 0.500 (0.500-0.500) changed faster" in lines
     assert "Only in A: gone." in lines
     assert "Only in B: new." in lines
-    assert captured.err == ""
+    assert "note: Nothing in both reports is surely the same" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,7 @@ def test_json_is_the_comparison_alone(
 ) -> None:
     assert invoke(*files, "--json", "--fail-if-slower", "10%") == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert [d["change"] for d in document["differences"]] == ["slower", "faster"]
     assert document["only_after"] == ["new"]
 
@@ -158,7 +166,8 @@ def test_another_device_is_refused_unless_asked_for(
 def test_threads_of_both_are_shown(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files[1].write_text(write_report(replace(AFTER, settings=replace(AFTER.settings, threads=2))))
+    two = tuple(replace(candidate, threads=2) for candidate in AFTER.candidates)
+    files[1].write_text(write_report(replace(AFTER, candidates=two)))
     assert invoke(*files, "--anyway") == 0
     assert "1/2" in capsys.readouterr().out
 
@@ -174,14 +183,38 @@ def test_another_batch_leaves_nothing_to_compare(
     assert "no artifact of the same batch in common" in capsys.readouterr().err
 
 
-def test_an_unfit_machine_is_a_note(
+@pytest.mark.parametrize("share", ["10%", "50%"])
+def test_an_unfit_machine_leaves_it_undecided(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], share: str
+) -> None:
+    warning = FitnessWarning(code="load", seen="busy", remedy="wait")
+    files[0].write_text(write_report(replace(BEFORE, warnings=(warning,))))
+    assert invoke(*files) == 0
+    captured = capsys.readouterr()
+    assert "not comparable with confidence: the first report was measured" in captured.err
+    assert "(load)" in captured.err
+    assert "slower?" in captured.out
+    assert invoke(*files, "--fail-if-slower", share) == 3
+    captured = capsys.readouterr()
+    assert "undecided: --fail-if-slower needs two runs on a fit machine" in captured.err
+    assert ("perhaps slower than allowed: a" in captured.err) is (share == "10%")
+    assert invoke(*files, "--fail-if-slower", share, "--anyway") == (1 if share == "10%" else 0)
+
+
+def test_a_machine_that_was_slower_as_a_whole_is_said_and_fails_nothing(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files[0].write_text(
-        write_report(replace(BEFORE, warnings=(FitnessWarning(code="load", text="busy"),)))
-    )
-    assert invoke(*files) == 0
-    assert "note: The first report was measured on a machine" in capsys.readouterr().err
+    same = {name: replace(candidate(name, 100.0), sha256=(name,)) for name in ("a", "b")}
+    slow = {name: replace(candidate(name, 130.0), sha256=(name,)) for name in ("a", "b")}
+    files[0].write_text(write_report(report(*same.values())))
+    files[1].write_text(write_report(report(*slow.values())))
+    assert invoke(*files, "--fail-if-slower", "10%") == 0
+    out = capsys.readouterr().out
+    assert "Everything is 1.30x slower in B (1.30-1.30), what cannot have changed too" in out
+    assert "the machine, not the artifacts" in out
+    assert "no difference" in out
+    assert invoke(files[1], files[0]) == 0
+    assert "Everything is 1.30x faster in B" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ class FakeReport:
     verdicts: tuple[object, ...] = ()
     best: object = None
 
+    @property
+    def base(self) -> tuple[SimpleNamespace, ...]:
+        return self.candidates
+
 
 @pytest.fixture
 def hooks(monkeypatch, tmp_path, bundle):
@@ -67,6 +71,7 @@ def hooks(monkeypatch, tmp_path, bundle):
         return SimpleNamespace(
             files=(file,),
             runtime="r 1",
+            threads=1,
             batch=1,
             samples_ns=(MS[file] * 1e6,) * 4,
             latency=SimpleNamespace(median_ms=MS[file], p95_ms=MS[file]),
