@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 HOST := $(VENV)/.installed-host
 DEV := $(VENV)/.installed-dev
 
-.PHONY: quickstart test runtimes check format clean help
+.PHONY: quickstart test runtimes arm64 check format clean help
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 was found; set PYTHON=/path/to/python3.11." >&2; exit 1; }
@@ -35,6 +35,9 @@ test: $(DEV) ## Run the tests
 
 runtimes: $(DEV) ## Run exported artifacts on the oldest and newest runtimes (needs Python 3.11)
 	$(BIN)/python -m pytest -m runtimes tests/runtimes
+
+arm64: $(HOST) ## Prove the wheel and a bundle on an emulated Raspberry Pi (needs qemu-user, see docs/arm64.md)
+	$(BIN)/python -m benchmarks.device_proof build/arm64 --json build/arm64-proof.json
 
 check: $(DEV) ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -25,7 +25,10 @@ __all__ = [
     "Cpu",
     "Emulator",
     "InstructionCounter",
+    "find_emulator",
     "parse_marks",
+    "version_of",
+    "write_view",
 ]
 
 WARMUP = 3
@@ -147,6 +150,33 @@ def parse_marks(text: str, inferences: int, runtime: str) -> Count:
     )
 
 
+def find_emulator(qemu: str, purpose: str) -> str:
+    """Give the path of the emulator's program.
+
+    Args:
+        qemu: its name, or its path.
+        purpose: what needs it, for the error message.
+
+    Raises:
+        RuntimeMissingError: it is not installed.
+    """
+    found = shutil.which(qemu)
+    if found is None:
+        raise RuntimeMissingError(
+            f"{purpose} needs QEMU's user mode, and {qemu} was not found. On Debian 12: sudo "
+            "apt-get install qemu-user."
+        )
+    return found
+
+
+def version_of(qemu: str) -> str:
+    """Give the emulator's name and version."""
+    shown = subprocess.run(  # noqa: S603  the program that the user named
+        [qemu, "--version"], capture_output=True, text=True, check=False
+    )
+    return next(iter(shown.stdout.splitlines()), "unknown")
+
+
 @dataclass(frozen=True)
 class Emulator:
     """A prepared root, and the emulator to run it with."""
@@ -171,12 +201,7 @@ class Emulator:
                 f"{_SOURCES}: not found. Counting instructions needs a checkout of vae-edge, not "
                 "the installed package alone."
             )
-        found = shutil.which(qemu)
-        if found is None:
-            raise RuntimeMissingError(
-                f"Counting instructions needs QEMU's user mode, and {qemu} was not found. On "
-                "Debian 12: sudo apt-get install qemu-user."
-            )
+        found = find_emulator(qemu, "Counting instructions")
         root = root.absolute()
         for needed in ("count.so", "site", "usr/bin/python3"):
             if not (root / needed).exists():
@@ -188,10 +213,7 @@ class Emulator:
 
     def version(self) -> str:
         """Give the emulator's name and version."""
-        shown = subprocess.run(  # noqa: S603  the program that the user named
-            [self.qemu, "--version"], capture_output=True, text=True, check=False
-        )
-        return next(iter(shown.stdout.splitlines()), "unknown")
+        return version_of(self.qemu)
 
     def count(self, artifact: Path, cpu: Cpu) -> Count:
         """Give the instructions of one inference, batch 1, one thread, after a warm-up.
@@ -201,7 +223,7 @@ class Emulator:
         """
         with tempfile.TemporaryDirectory(prefix="vae-edge-arm64-") as folder:
             view, marks = Path(folder) / "view", Path(folder) / "marks"
-            _write_view(view, self.root, cpu)
+            write_view(view, self.root, cpu)
             printed = self._run(artifact, cpu, view, marks)
             text = marks.read_text(encoding="ascii") if marks.exists() else ""
         try:
@@ -256,7 +278,7 @@ class Emulator:
         return done.stdout.strip()
 
 
-def _write_view(view: Path, root: Path, cpu: Cpu) -> None:
+def write_view(view: Path, root: Path, cpu: Cpu) -> None:
     """Make the directory in which the emulator looks up absolute paths before the host does.
 
     It holds the emulated system's libraries, and a description of the processor where Linux would
