@@ -382,7 +382,7 @@ class _Check:
             figure.output,
             self.overrides,
             integer_io=integer_io,
-            allowed_nats=self.reference.allowed_nats,
+            allowed=self.reference.allowed,
         )
         limit = limits.get(figure.metric)
         finite = bool(np.isfinite(figure.value))

@@ -102,7 +102,7 @@ class Preprocessing:
             nothing else is asked for; None: they are refused.
 
     Raises:
-        codec.DecodeError: pictures without a range.
+        codec.DecodeError: pictures without a range, or probabilities that are none.
     """
 
     kind: DataKind
@@ -115,6 +115,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.kind is DataKind.PICTURE and (self.input is None or self.output is None):
             raise codec.DecodeError("preprocessing: pictures have a range of values")
+        if self.likelihood is Likelihood.BERNOULLI and self.output != Scaling():
+            raise codec.DecodeError("preprocessing: a Bernoulli decoder gives values from 0 to 1")
 
     def check_shape(self, row_shape: tuple[int, ...]) -> None:
         """Refuse what cannot hold for rows of a shape.

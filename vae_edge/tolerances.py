@@ -125,16 +125,16 @@ _DYNAMIC = _table(
     repeatability={"again_error": 0, "threads_error": 0.02, "batch_error": 0.02},
 )
 # Activations in 8 bits too, and distilled: the typical image is closer than with int8 weights
-# alone, the worst pixel is not. Beyond the calibrated range they saturate: latents far outside are
-# decoded to something else (a pixel may flip), of which no more is asked than that it is no
-# nonsense as a whole.
+# alone, the worst pixel is not. Beyond the calibrated range they saturate: an input that is unlike
+# all data is encoded to something less far away, and latents far outside are decoded to something
+# else (a pixel may flip), of which no more is asked than that it is no nonsense as a whole.
 _INT8 = _table(
     z_mean=_DYNAMIC["z_mean"],
     z_log_var=_DYNAMIC["z_log_var"],
     posterior=_DYNAMIC["posterior"],
     images={**_DYNAMIC["reconstruction"], "max_abs_error": 0.4},
     elbo=_DYNAMIC["elbo"],
-    edge_latents={"max_abs_error": 0.16, "rmse": 0.08},
+    edge_latents={"max_abs_error": 0.3, "rmse": 0.1},
     edge_images={"rmse": 0.25},
     repeatability=_DYNAMIC["repeatability"],
 )
@@ -266,7 +266,7 @@ def limits_for(
     overrides: Iterable[Override] = (),
     *,
     integer_io: bool = False,
-    allowed_nats: Callable[[float, float], float] | None = None,
+    allowed: Callable[[str, float, float], float] | None = None,
 ) -> dict[str, float]:
     """Give the limits on one output by metric; later overrides win.
 
@@ -277,14 +277,14 @@ def limits_for(
         output: as `vae_edge.comparison` names it.
         overrides: limits that replace the built-in ones.
         integer_io: inputs and outputs are integers too.
-        allowed_nats: of a built-in limit on the ELBO, and that on the rmse of reconstructions, the
-            limit that fits the model, see `vae_edge.comparison.Reference`.
+        allowed: of a metric, its built-in limit, and that on the rmse of reconstructions, the limit
+            that fits the model, see `vae_edge.comparison.Reference`.
     """
     table = _INTEGER_IO if integer_io else TOLERANCES[precision]
     limits = dict(table[output])
-    if output == "elbo" and allowed_nats is not None:
+    if allowed is not None:
         rmse = table["reconstruction"]["rmse"]
-        limits = {metric: allowed_nats(limit, rmse) for metric, limit in limits.items()}
+        limits = {metric: allowed(metric, limit, rmse) for metric, limit in limits.items()}
     for override in overrides:
         if override.output == output and override.precision in (None, precision):
             limits[override.metric] = override.limit

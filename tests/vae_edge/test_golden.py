@@ -60,7 +60,8 @@ def test_pictures_are_kept_as_levels_and_given_as_the_model_takes_them():
 
 
 def test_pictures_of_another_range_are_levels_too():
-    centred = replace(PLAIN_PICTURES, input=Scaling.between(-1, 1), output=Scaling.between(-1, 1))
+    range_ = Scaling.between(-1, 1)
+    centred = replace(PLAIN_PICTURES, input=range_, output=range_, likelihood=Likelihood.GAUSSIAN)
     seen = []
 
     golden = vectors_of(np.float32([-1, 1, 0.6, -0.6]).reshape(1, 2, 2, 1), centred, seen)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_edge.bundle import Bundle
-from vae_edge.comparison import METRICS_OF
+from vae_edge.comparison import METRICS_OF, compare_decoder
 from vae_edge.errors import (
     ArtifactError,
     BundleError,
@@ -22,9 +22,9 @@ from vae_edge.parity import (
     live_reference,
     pairs,
 )
-from vae_edge.preprocessing import PLAIN_PICTURES
-from vae_edge.terms import Format, Precision
-from vae_edge.tolerances import parse_override
+from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing, Scaling
+from vae_edge.terms import DataKind, Format, Likelihood, Precision
+from vae_edge.tolerances import limits_for, parse_override
 
 
 @pytest.fixture
@@ -588,3 +588,99 @@ def test_failure_while_running_is_a_failed_verdict(judge, fake_bundle_runners):
     assert not subjects["decoder"].passed
     assert subjects["decoder"].failure == "x.onnx: onnxruntime cannot run it"
     assert PAIR not in subjects
+
+
+def _limits(reference, precision=Precision.INT8):
+    return {
+        (output, metric): limit
+        for output in ("posterior", "elbo")
+        for metric, limit in limits_for(precision, output, allowed=reference.allowed).items()
+    }
+
+
+def test_limits_in_nats_follow_the_size_of_the_model(bundle):
+    small = golden_reference(bundle)
+    # 16 x 16 pixels of even odds, each log 2 nats; 64 latents at 2, each 2 nats of KL.
+    latents, pixels = 64, (16, 16, 1)
+    z_mean, z_log_var = np.full((4, latents), 2, np.float32), np.zeros((4, latents), np.float32)
+    large = replace(
+        small,
+        images=np.full((4, *pixels), 0.5, np.float32),
+        epsilon=np.zeros((2, latents), np.float32),
+        z=np.zeros((10, latents), np.float32),
+        outputs={
+            "z_mean": z_mean,
+            "z_log_var": z_log_var,
+            "reconstruction": np.full((10, *pixels), 0.5, np.float32),
+        },
+    )
+
+    before, after = _limits(small), _limits(large)
+    grown = {key: after[key] / before[key] for key in before if after[key] != before[key]}
+
+    loss, kl, of_latents = 256 * np.log(2) / 150, 128 / 10, 64 / 8
+    assert grown == pytest.approx(
+        {
+            ("posterior", "mean_kl_nats"): of_latents,
+            ("posterior", "max_kl_nats"): of_latents,
+            ("posterior", "kl_term_change_nats"): kl,
+            ("elbo", "kl_term_change_nats"): kl,
+            ("elbo", "loss_change_nats"): loss,
+            ("elbo", "elbo_change_nats"): loss,
+        }
+    )
+
+
+def test_gaussian_loss_may_change_by_what_the_allowed_noise_costs(bundle):
+    # Values from -4 to 4: noise of 0.012 of that span is 0.096, and costs half its square each.
+    gaussian = replace(
+        golden_reference(bundle),
+        preprocessing=Preprocessing(
+            kind=DataKind.ARRAY,
+            input=None,
+            output=Scaling.between(-4, 4),
+            likelihood=Likelihood.GAUSSIAN,
+        ),
+        outputs={
+            **golden_reference(bundle).outputs,
+            "reconstruction": np.zeros((11, 100, 50), np.float32),
+        },
+    )
+
+    assert _limits(gaussian)["elbo", "loss_change_nats"] == pytest.approx(5000 / 2 * 0.096**2)
+
+
+def test_limits_of_the_user_s_own_stay_as_they_are(bundle):
+    override = parse_override("int8:elbo.loss_change_nats=0.01")
+    allowed = golden_reference(bundle).allowed
+
+    limits = limits_for(Precision.INT8, "elbo", [override], allowed=allowed)
+
+    assert limits["loss_change_nats"] == 0.01
+
+
+def test_errors_are_shares_of_the_range_of_pictures(bundle):
+    reference, centred = golden_reference(bundle), Scaling.between(-1, 1)
+    made, edges = reference.outputs["reconstruction"], reference.edge_outputs
+    other = replace(
+        reference,
+        preprocessing=replace(
+            PLAIN_PICTURES, input=centred, output=centred, likelihood=Likelihood.GAUSSIAN
+        ),
+        outputs={**reference.outputs, "reconstruction": centred.apply(made)},
+        edge_outputs={**edges, "reconstruction": centred.apply(edges["reconstruction"])},
+    )
+
+    figures = {
+        (f.output, f.metric): f.value
+        for f in compare_decoder(
+            other,
+            {"reconstruction": centred.apply(made + np.float32(0.01))},
+            {"reconstruction": centred.apply(edges["reconstruction"])},
+        )
+    }
+
+    # A hundredth of black to white, whatever black and white are.
+    assert figures["reconstruction", "max_abs_error"] == pytest.approx(0.01, rel=1e-3)
+    assert figures["generation", "psnr_db"] == pytest.approx(40, abs=0.01)
+    assert figures["edge_reconstruction", "rmse"] == pytest.approx(0, abs=1e-6)

@@ -13,7 +13,12 @@ from vae_edge.images import read_images
 from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing, Scaling
 from vae_edge.terms import ColourOrder, DataKind, Fit, Likelihood
 
-CENTRED = replace(PLAIN_PICTURES, input=Scaling.between(-1, 1), output=Scaling.between(-1, 1))
+CENTRED = Preprocessing(
+    kind=DataKind.PICTURE,
+    input=Scaling.between(-1, 1),
+    output=Scaling.between(-1, 1),
+    likelihood=Likelihood.GAUSSIAN,
+)
 ARRAYS = Preprocessing(kind=DataKind.ARRAY, input=None, output=None, likelihood=Likelihood.GAUSSIAN)
 LEVELS = np.uint8([0, 51, 102, 255])
 
@@ -28,7 +33,7 @@ LEVELS = np.uint8([0, 51, 102, 255])
     ],
 )
 def test_levels_become_the_values_of_training_and_back(scaling, expected):
-    preprocessing = replace(PLAIN_PICTURES, input=scaling, output=scaling)
+    preprocessing = replace(CENTRED, input=scaling, output=scaling)
 
     values = preprocessing.from_levels(LEVELS)
 
@@ -86,10 +91,13 @@ def test_pictures_have_a_range():
         replace(PLAIN_PICTURES, input=None)
 
 
+def test_probabilities_lie_between_0_and_1():
+    with pytest.raises(DecodeError, match="a Bernoulli decoder gives values from 0 to 1"):
+        replace(CENTRED, likelihood=Likelihood.BERNOULLI)
+
+
 def test_it_survives_the_manifest():
-    preprocessing = replace(
-        CENTRED, colour_order=ColourOrder.BGR, fit=Fit.CROP, likelihood=Likelihood.GAUSSIAN
-    )
+    preprocessing = replace(CENTRED, colour_order=ColourOrder.BGR, fit=Fit.CROP)
 
     assert decode(Preprocessing, encode(preprocessing), "") == preprocessing
 
