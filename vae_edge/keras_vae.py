@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from vae_edge.errors import ModelError
 from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.runners.base import Runner, RunnerBase, check_feeds
 from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Component, FloatArray, TensorSpec
+
+if TYPE_CHECKING:
+    from vae_edge.splitting import SplitOptions
 
 __all__ = [
     "KerasCall",
@@ -59,6 +62,7 @@ class KerasVAE:
         image_shape: of one row of the encoder's input: (height, width, channels), or whatever
             shape an array has.
         preprocessing: what the values of its input and output mean.
+        notes: what the user should know of how the model was taken apart, a sentence each.
     """
 
     name: str
@@ -68,6 +72,7 @@ class KerasVAE:
     latent_dim: int
     image_shape: tuple[int, ...]
     preprocessing: Preprocessing = PLAIN_PICTURES
+    notes: tuple[str, ...] = ()
 
     def component(self, component: Component) -> Any:
         """Give the Keras model of one half."""
@@ -105,18 +110,22 @@ def shipped_model_path() -> Path:
     return path
 
 
-def load_keras_vae(path: str | Path) -> KerasVAE:
+def load_keras_vae(path: str | Path | None, options: SplitOptions | None = None) -> KerasVAE:
     """Load a `.keras` file in Keras's safe mode and take the VAE in it apart.
 
     Short for `vae_edge.splitting.load`, which says what is taken.
+
+    Args:
+        path: of the file; None where `options` names one for each half.
+        options: what cannot be told from the model itself.
 
     Raises:
         ModelError: not a file that can be loaded safely, or not a VAE that can be split.
         RuntimeMissingError: TensorFlow or Keras is not installed.
     """
-    from vae_edge.splitting import load
+    from vae_edge.splitting import SplitOptions, load
 
-    return load(path)
+    return load(path, options or SplitOptions())
 
 
 def default_name(path: Path) -> str:

@@ -129,11 +129,3 @@ def test_model_without_halves_is_refused_with_its_layers(tmp_path):
     keras.Model(image, keras.layers.Dense(2, name="only")(image)).save(tmp_path / "plain.keras")
     with pytest.raises(ModelError, match=r"holds no VAE that can be split.*only"):
         load_keras_vae(tmp_path / "plain.keras")
-
-
-def test_encoder_without_named_heads_is_refused(tmp_path):
-    from vae_edge.keras_vae import load_keras_vae
-
-    path = save_nested(tmp_path / "list.keras", *halves(as_dict=False))
-    with pytest.raises(ModelError, match="must give a dict with z_mean and z_log_var"):
-        load_keras_vae(path)

@@ -1,4 +1,4 @@
-"""Loading a `.keras` file safely.
+"""Loading a `.keras` file: checked first, then by Keras in safe mode, then split.
 
 Keras and TensorFlow are imported inside the functions, so that this module can be imported where
 they are not installed.
@@ -7,70 +7,56 @@ they are not installed.
 from __future__ import annotations
 
 import importlib
+import io
+import json
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from vae_edge.bundle import sha256_of
 from vae_edge.errors import ModelError, RuntimeMissingError
-from vae_edge.keras_vae import HOST_REMEDY, KerasVAE, default_name, single
-from vae_edge.terms import COMPONENT_OUTPUTS, Component
+from vae_edge.keras_vae import HOST_REMEDY
+from vae_edge.splitting.archive import (
+    CONFIG,
+    METADATA,
+    OLDEST_KERAS,
+    WEIGHTS,
+    Archive,
+    read_archive,
+)
+from vae_edge.splitting.config_check import CheckedConfig, MissingLayer, check_config
+from vae_edge.splitting.custom_code import KnownClasses
+from vae_edge.splitting.stand_ins import stand_in_class
 
-__all__ = ["load"]
+__all__ = ["Loaded", "import_keras", "load_model"]
+
+_PARTS_ROOT = "vae_edge_parts"
 
 
-def load(path: str | Path) -> KerasVAE:
-    """Load a `.keras` file in Keras's safe mode and take the VAE in it apart.
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model as Keras loaded it.
 
-    Args:
-        path: a file that `vae-edge train` wrote, or any Keras 3 model with `encoder` and `decoder`
-            as attributes or as nested layers, whose encoder gives `z_mean` and `z_log_var` by name.
+    Attributes:
+        model: the Keras model.
+        missing: layers in it that only stand in for code that is not at hand.
+        notes: what the user should know of how it was loaded.
+    """
+
+    model: Any
+    missing: tuple[MissingLayer, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def import_keras() -> Any:
+    """Import Keras, on TensorFlow, with what `vae-edge train` registers.
 
     Raises:
-        ModelError: no such file, not a Keras 3 file, damaged, needs code that is not available or
-            not safe, or not a VAE that can be split.
-        RuntimeMissingError: TensorFlow or Keras is not installed.
+        RuntimeMissingError: one of them is not installed, or Keras runs on something else.
     """
-    path = Path(path)
-    _check_file(path)
-    keras = _import_keras()
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the damaged part happens to cause
-        raise ModelError(
-            f"{path}: Keras {keras.__version__} cannot load it: {_short(error)} Either the file is "
-            "damaged, or it needs a custom layer that is not registered, or code that safe mode "
-            "refuses (a Lambda layer): save it again with registered layers only."
-        ) from error
-    return _split(model, name=default_name(path), path=path)
-
-
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ModelError(
-            f"{path}: no such model. Train one with `vae-edge train`, or leave MODEL out to export "
-            "the one that ships with vae-edge."
-        )
-    if path.is_dir() or path.suffix != ".keras":
-        raise ModelError(
-            f"{path}: expected a .keras file (Keras 3); HDF5, SavedModel and pickles are not "
-            "loaded, because they can run code. Save the model again: model.save('model.keras')."
-        )
-    try:
-        content_is_zip = zipfile.is_zipfile(path)
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}.") from error
-    if not content_is_zip:
-        raise ModelError(
-            f"{path}: is damaged or not a .keras file (a zip archive was expected). Save or copy "
-            "it again."
-        )
-
-
-def _import_keras() -> Any:
     try:
         importlib.import_module("tensorflow")
         keras = importlib.import_module("keras")
@@ -89,68 +75,153 @@ def _import_keras() -> Any:
     return keras
 
 
-def _split(model: Any, *, name: str, path: Path) -> KerasVAE:
-    encoder, decoder = _half(model, "encoder"), _half(model, "decoder")
-    if encoder is None or decoder is None:
-        layers = ", ".join(layer.name for layer in getattr(model, "layers", ())[:12])
+def load_model(path: Path, modules: Sequence[ModuleType] = ()) -> Loaded:
+    """Load a `.keras` file.
+
+    Args:
+        path: of the file.
+        modules: the user's, imported already; their layers may be made.
+
+    Raises:
+        ModelError: the file is damaged, not safe, or needs code that is not at hand.
+        RuntimeMissingError: TensorFlow or Keras is not installed.
+    """
+    archive = read_archive(path)
+    keras = import_keras()
+    checked = check_config(archive.config, KnownClasses(modules), path)
+    groups = _check_weights(path)
+    custom: dict[str, Any] = dict(checked.custom)
+    custom.update({missing.key: stand_in_class(missing) for missing in checked.missing})
+    if checked.missing_root is not None and not checked.config:
+        custom[_PARTS_ROOT] = _parts_class(checked, groups, path)
+        config: dict[str, Any] = {
+            "module": None,
+            "class_name": _PARTS_ROOT,
+            "config": {"parts": dict(checked.parts)},
+            "registered_name": _PARTS_ROOT,
+        }
+    else:
+        config = checked.config
+    model = _load(keras, archive, config, custom)
+    if not isinstance(model, keras.layers.Layer):
         raise ModelError(
-            f"{path}: holds no VAE that can be split: expected a model with an `encoder` and a "
-            f"`decoder` (attributes or nested layers); it is a {type(model).__name__} with the "
-            f"layers {layers or 'none'}. Name the halves so and save it again."
+            f"{path}: holds a {type(model).__name__} and no model. Save the whole VAE: "
+            "vae.save('model.keras')."
         )
-    image_shape = _row_shape(encoder, "encoder", path)
-    outputs = encoder.output
-    wanted = COMPONENT_OUTPUTS[Component.ENCODER]
-    if not isinstance(outputs, Mapping) or any(key not in outputs for key in wanted):
-        given = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
-        raise ModelError(
-            f"{path}: the encoder must give a dict with z_mean and z_log_var; it gives {given}. "
-            "Build it as keras.Model(image, {'z_mean': ..., 'z_log_var': ...})."
-        )
-    latent_dim = int(outputs["z_mean"].shape[-1])
-    latent_shape = _row_shape(decoder, "decoder", path)
-    if latent_shape != (latent_dim,) or tuple(outputs["z_log_var"].shape[1:]) != latent_shape:
-        raise ModelError(
-            f"{path}: the halves do not fit: z_mean has {latent_dim} values, z_log_var "
-            f"{tuple(outputs['z_log_var'].shape[1:])}, the decoder takes {latent_shape}."
-        )
-    shape = tuple(single(decoder.output).shape[1:])
-    if shape != image_shape:
-        raise ModelError(
-            f"{path}: the encoder takes images of {image_shape}, the decoder gives {shape}. "
-            "They must be the same."
-        )
-    return KerasVAE(
-        name=name,
-        source_sha256=sha256_of(path),
-        encoder=encoder,
-        decoder=decoder,
-        latent_dim=latent_dim,
-        image_shape=image_shape,
+    if checked.missing_root is None:
+        return Loaded(model=model, missing=checked.missing)
+    note = (
+        f"the class {checked.missing_root} is not at hand; the model was put together from its "
+        "parts in the file."
+    )
+    return Loaded(model=model, missing=checked.missing, notes=(note,))
+
+
+def _load(keras: Any, archive: Archive, config: dict[str, Any], custom: dict[str, Any]) -> Any:
+    """Load what was checked, and nothing else that the archive holds."""
+    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
+        checked = Path(directory) / "checked.keras"
+        with zipfile.ZipFile(checked, "w") as out:
+            out.writestr(METADATA, json.dumps({"keras_version": keras.__version__}))
+            out.writestr(CONFIG, json.dumps(config))
+            archive.copy_weights(out)
+        try:
+            return keras.saving.load_model(
+                checked, custom_objects=custom, compile=False, safe_mode=True
+            )
+        except Exception as error:  # Keras raises whatever the damaged part happens to cause
+            raise _not_loaded(keras, archive, error) from error
+
+
+def _not_loaded(keras: Any, archive: Archive, error: Exception) -> ModelError:
+    by = f"Keras {archive.keras_version}" if archive.keras_version else "an unknown Keras"
+    oldest = ".".join(map(str, OLDEST_KERAS))
+    return ModelError(
+        f"{archive.path}: was saved by {by} and cannot be loaded by Keras {keras.__version__}: "
+        f"{_short(error)} Either the file is damaged, or its custom layers were saved with other "
+        "code than they are loaded with, or that release writes what this one cannot read (files "
+        f"of Keras {oldest} and later are tested). Save the model again where it was trained."
     )
 
 
-def _half(model: Any, name: str) -> Any:
-    half = getattr(model, name, None)
-    if half is None:
-        half = next((layer for layer in getattr(model, "layers", ()) if layer.name == name), None)
-    return half if hasattr(half, "output") and hasattr(half, "input_shape") else None
-
-
-def _row_shape(half: Any, name: str, path: Path) -> tuple[int, ...]:
-    shape = half.input_shape
-    if isinstance(shape, Mapping):
-        shape = next(iter(shape.values())) if len(shape) == 1 else None
-    elif isinstance(shape, list):
-        shape = shape[0] if len(shape) == 1 else None
-    if shape is None or any(n is None for n in shape[1:]):
+def _check_weights(path: Path) -> tuple[str, ...]:
+    """Refuse a weights file that refers to others or blows up; give the groups at its top."""
+    h5py: Any = importlib.import_module("h5py")
+    damaged = f"{path}: is damaged: its weights cannot be read"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(WEIGHTS)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ModelError(f"{damaged}: {_short(error)} Save or copy it again.") from error
+    total = 0
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            for group in _groups(h5py, file):
+                for name in group:
+                    link = group.get(name, getlink=True)
+                    if not isinstance(link, h5py.HardLink):
+                        raise ModelError(
+                            f"{path}: is not loaded: its weights refer to something else "
+                            f"({group.name}/{name}), which Keras never writes."
+                        )
+                    item = group[name]
+                    if isinstance(item, h5py.Dataset):
+                        if item.external or item.is_virtual:
+                            raise ModelError(
+                                f"{path}: is not loaded: its weights {item.name} are kept in "
+                                "another file, which Keras never does."
+                            )
+                        total += item.nbytes
+            top = tuple(file)
+    except ModelError:
+        raise
+    except Exception as error:  # h5py raises several kinds for what is not HDF5
+        raise ModelError(f"{damaged}: {_short(error)} Save or copy it again.") from error
+    if total > max(2**26, 200 * len(content)):
         raise ModelError(
-            f"{path}: the {name} must have one input of a fixed shape; it has {half.input_shape}."
+            f"{path}: is not loaded: {len(content)} bytes of weights would unpack to {total}."
         )
-    return tuple(int(n) for n in shape[1:])
+    return top
+
+
+def _groups(h5py: Any, file: Any) -> Any:
+    """Every group, in which nothing is followed but what the file itself holds."""
+    waiting = [file]
+    while waiting:
+        group = waiting.pop()
+        yield group
+        own = [n for n in group if isinstance(group.get(n, getlink=True), h5py.HardLink)]
+        waiting.extend(group[name] for name in own if isinstance(group[name], h5py.Group))
+
+
+def _parts_class(checked: CheckedConfig, groups: tuple[str, ...], path: Path) -> type:
+    """A model that holds what a model of a class that is not at hand holds."""
+    keras: Any = importlib.import_module("keras")
+    absent = [name for name in checked.parts if name not in groups]
+    if len(checked.parts) < 2 or absent:
+        told = (
+            f"its parts {', '.join(absent)} have no weights of their own there"
+            if absent
+            else ("it does not say what an encoder and a decoder in it are made of")
+        )
+        raise ModelError(
+            f"{path}: holds a model of the class {checked.missing_root}, whose code is not at "
+            f"hand, and {told}. Name the module or file that defines the class with --import "
+            "(which runs it), or save the halves: vae.encoder.save('encoder.keras'), "
+            "vae.decoder.save('decoder.keras'), and give --encoder and --decoder."
+        )
+
+    class Parts(keras.Model):  # type: ignore[misc]  # keras has no types
+        def __init__(self, parts: dict[str, Any], **_: Any) -> None:
+            super().__init__()
+            for name, config in parts.items():
+                setattr(self, name, keras.saving.deserialize_keras_object(config))
+            self.built = True
+
+    return Parts
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 300 else text[:297] + "..."
     return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,100 @@
+"""Tensors by the names of layers, and the list of those that could be meant."""
+
+from __future__ import annotations
+
+import re
+
+from vae_edge.errors import ModelError
+from vae_edge.splitting.flat_graph import FlatGraph, Value, functional_of
+
+__all__ = ["candidates", "find_output", "find_z", "shape_text"]
+
+_MOST_LISTED = 24
+
+
+def find_output(graph: FlatGraph, name: str, option: str, where: str) -> Value:
+    """Give the output of a layer.
+
+    Args:
+        graph: to look in.
+        name: of the layer, behind those of the models around it where that alone is not unique;
+            with `:N` behind it, its output N.
+        option: that named it, for messages.
+        where: which model, for messages.
+
+    Raises:
+        ModelError: none of that name, or several; lists the candidates.
+    """
+    label, _, index = name.partition(":")
+    if index and not re.fullmatch(r"[0-9]{1,3}", index):
+        raise ModelError(f"{where}: {option} {name}: expected LAYER or LAYER:N, N a number from 0.")
+    found = [
+        tuple(step.outputs) for step in graph.steps if label in (step.label, step.operation.name)
+    ]
+    found += [tuple(call.outputs) for call in graph.calls if label == call.model.name]
+    found += [
+        (value,)
+        for value, key in zip(graph.outputs, graph.output_names, strict=True)
+        if key == label and value not in {each for outputs in found for each in outputs}
+    ]
+    values = found[0] if len(found) == 1 else ()
+    place = int(index) if index else 0
+    if not found:
+        problem = "there is no such layer"
+    elif len(found) > 1:
+        problem = f"{len(found)} layers or calls are called so; name the models around it as well"
+    elif not index and len(values) > 1:
+        problem = f"it gives {len(values)} tensors; say which with {label}:0, {label}:1"
+    elif place >= len(values):
+        problem = f"it gives {len(values)} tensors, counted from 0"
+    else:
+        return values[place]
+    raise ModelError(f"{where}: {option} {name}: {problem}. {candidates(graph)}")
+
+
+def find_z(graph: FlatGraph, name: str, size: int, where: str) -> Value:
+    """Give the tensor that is decoded: a layer's output if it is of z's size, else its input.
+
+    Raises:
+        ModelError: no such layer, or neither is of that size.
+    """
+    around: list[Value] = []
+    for call in graph.calls:
+        inputs = functional_of(call.model)
+        named = [call.model.name] + [t._keras_history[0].name for t in inputs.inputs] * (
+            inputs is not None
+        )
+        if name in named:
+            around += call.inputs[:1]
+    for step in graph.steps:
+        if name in (step.label, step.operation.name):
+            around += [*step.outputs, *step.inputs]
+    fitting = [value for value in dict.fromkeys(around) if value.size == size]
+    if not fitting:
+        problem = (
+            f"neither gives nor takes {size} values, as z_mean does"
+            if around
+            else ("there is no such layer")
+        )
+        raise ModelError(f"{where}: --decoder-input {name}: {problem}. {candidates(graph)}")
+    return fitting[0]
+
+
+def candidates(graph: FlatGraph) -> str:
+    """List the layers whose output may be a head or z, with their shapes."""
+    flat = [
+        f"{step.label} {shape_text(value.shape)}"
+        if len(step.outputs) == 1
+        else f"{step.label}:{value.index} {shape_text(value.shape)}"
+        for step in graph.steps
+        for value in step.outputs
+        if len(value.shape) == 1
+    ]
+    shown = ", ".join(flat[:_MOST_LISTED])
+    more = f" and {len(flat) - _MOST_LISTED} more" if len(flat) > _MOST_LISTED else ""
+    return f"Layers that give a vector: {shown or 'none'}{more}."
+
+
+def shape_text(shape: tuple[int | None, ...]) -> str:
+    """Write a row's shape as messages do."""
+    return f"({', '.join('?' if n is None else str(n) for n in shape)})"
