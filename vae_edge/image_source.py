@@ -180,7 +180,8 @@ def _array(stream: NpyStream, model: _Model) -> ImageSource:
     if not shape[0]:
         raise DataError(f"{stream.name}: holds no images.")
     # Pillow's own limit for the pictures that it opens.
-    if Image.MAX_IMAGE_PIXELS and shape[1] * shape[2] > 2 * Image.MAX_IMAGE_PIXELS:
+    limit = Image.MAX_IMAGE_PIXELS
+    if not exact and limit and shape[1] * shape[2] > 2 * limit:
         raise DataError(f"{stream.name}: images of {shape[2]}x{shape[1]} are too large to fit.")
 
     def read(rows: int) -> Iterator[FloatArray]:
