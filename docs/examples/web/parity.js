@@ -3,8 +3,16 @@
 import { readNpz } from "./npz.js";
 import { open } from "./runtimes.js";
 
-/** @returns {Float32Array} what the encoder takes: grey levels divided by 255 */
-export const toImage = (levels) => Float32Array.from(levels, (level) => level / 255);
+/** 8-bit levels as the encoder takes them: divided by 255, then scaled as the manifest says. */
+function toInput(levels, { input }) {
+  if (levels instanceof Float32Array) return levels; // of a model that takes no pictures
+  const { scale, offset } = input;
+  const channels = scale.length; // 1 where one scale serves all of them
+  return Float32Array.from(
+    levels,
+    (level, i) => (level / 255) * scale[i % channels] + offset[i % channels],
+  );
+}
 
 /**
  * @param {function(string): Promise<ArrayBuffer>} load - gives a file of the bundle.
@@ -15,14 +23,14 @@ export const toImage = (levels) => Float32Array.from(levels, (level) => level / 
 export async function checkBundle(load, format) {
   const manifest = JSON.parse(new TextDecoder().decode(await load("manifest.json")));
   const golden = await readNpz(await load(manifest.golden.file));
+  const { shape, data } = golden.image;
+  const image = { name: "image", shape, data: toInput(data, manifest.model.preprocessing) };
+  const z = { name: "z", ...golden.z };
   const rows = [];
   for (const artifact of manifest.artifacts.filter((each) => each.format === format)) {
     const bytes = new Uint8Array(await load(artifact.file));
     const run = await open(artifact.file, bytes);
-    const feed =
-      artifact.component === "encoder"
-        ? { name: "image", shape: golden.image_u8.shape, data: toImage(golden.image_u8.data) }
-        : { name: "z", shape: golden.z.shape, data: golden.z.data };
+    const feed = artifact.component === "encoder" ? image : z;
     const outputs = await runRows(run, feed);
     for (const { name } of artifact.outputs) {
       // The manifest has posteriors and samples of the prior apart; `golden.z` holds both.

@@ -1,0 +1,4 @@
+package ai.onnxruntime;
+
+/** What the examples use of it. */
+public abstract class OnnxTensorLike implements OnnxValue {}
