@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from benchmarks.environment import Environment
+from benchmarks.neighbours import Neighbours
 from benchmarks.report_parts import FitnessWarning
 
-__all__ = ["find_warnings"]
+__all__ = ["find_warnings", "neighbour_warnings"]
 
 # pyperf's limit for the standard deviation of a benchmark that it calls unstable.
 _MAX_SPREAD = 0.10
@@ -41,7 +42,7 @@ def find_warnings(
     return (
         *_machine_warnings(environment, threads),
         *_governor_warnings(environment),
-        *_neighbour_warnings(environment),
+        *_load_warnings(environment),
         *_firmware_warnings(environment),
         *_heat_warnings(environment),
         *_spread_warnings(spreads),
@@ -79,11 +80,9 @@ def _governor_warnings(environment: Environment) -> Iterator[FitnessWarning]:
         )
 
 
-def _neighbour_warnings(environment: Environment) -> Iterator[FitnessWarning]:
-    cores, found = environment.cores, environment.neighbours
-    if cores is None:
-        return
-    if found is None:
+def _load_warnings(environment: Environment) -> Iterator[FitnessWarning]:
+    cores = environment.cores
+    if environment.neighbours is None and cores is not None:
         load = environment.before.load_average
         if load is not None and load > cores / 2:
             yield FitnessWarning(
@@ -92,20 +91,34 @@ def _neighbour_warnings(environment: Environment) -> Iterator[FitnessWarning]:
                 "the start.",
                 remedy="Stop them, wait a minute, and measure again.",
             )
+    yield from neighbour_warnings(environment.neighbours, cores, "the run")
+
+
+def neighbour_warnings(
+    found: Neighbours | None, cores: int | None, during: str
+) -> Iterator[FitnessWarning]:
+    """Judge what others took of the processor.
+
+    Args:
+        found: what they took; None where that is not known.
+        cores: cores that this process may use.
+        during: what was measured meanwhile, e.g. `the run`.
+    """
+    if found is None or cores is None:
         return
     if found.others > min(_MAX_OTHERS_SHARE * cores, _MAX_OTHERS):
         named = f" ({'; '.join(found.busiest)})" if found.busiest else ""
         yield FitnessWarning(
             code="load",
-            seen=f"Other programs used {found.others:.2f} of {_cores(cores)} during the "
-            f"run{named}.",
+            seen=f"Other programs used {found.others:.2f} of {_cores(cores)} during "
+            f"{during}{named}.",
             remedy="Stop them and measure again.",
         )
     if found.stolen > _MAX_STOLEN_SHARE * cores:
         yield FitnessWarning(
             code="steal",
             seen=f"The host of this virtual machine gave {found.stolen:.2f} of its {_cores(cores)} "
-            "to other machines.",
+            f"to other machines during {during}.",
             remedy="Measure when they are idle, or on a machine that is not shared.",
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from benchmarks.environment import MachineState
+from benchmarks.neighbours import Neighbours
 from benchmarks.statistics import Interval
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import LatencyRecord
@@ -223,6 +224,7 @@ class SustainedRecord:
             for one in which no sample began.
         before: the machine before the first sample.
         after: the machine after the last one.
+        neighbours: what others took of the processor meanwhile; None where the system does not say.
     """
 
     file: str
@@ -235,6 +237,7 @@ class SustainedRecord:
     windows_ms: tuple[float | None, ...]
     before: MachineState
     after: MachineState
+    neighbours: Neighbours | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

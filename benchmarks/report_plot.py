@@ -1,4 +1,7 @@
-"""A benchmark report as a picture: size and error against latency, and the Pareto fronts."""
+"""A benchmark report as a picture: size and error against latency, and the Pareto fronts.
+
+A run over several threads or batches has a third row: throughput over both.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from benchmarks.head_to_head_plot import COLOURS, LEAST_ERROR, MARKERS, pareto_front
 from benchmarks.report import BenchmarkReport, CandidateReport, Part
+from benchmarks.sweep_plot import draw_sweep
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.files import replaced_file
 from vae_edge.terms import Component
@@ -67,14 +71,14 @@ def points_of(report: BenchmarkReport, component: Component) -> tuple[Point, ...
             size_kb=candidate.size_bytes / 1000,
             error=None if error is None else max(error, LEAST_ERROR),
         )
-        for candidate in report.candidates
+        for candidate in report.base
         if candidate.part is Part(component.value) and candidate.size_bytes is not None
         for error in (errors.get(candidate.files[0]),)
     )
 
 
 def write_plot(report: BenchmarkReport, path: Path) -> None:
-    """Draw the run: a column per component, size above and error below.
+    """Draw the run: a column per component; size, error, and the throughput of a sweep.
 
     Args:
         report: the run; errors are those of its choice of the best.
@@ -89,15 +93,20 @@ def write_plot(report: BenchmarkReport, path: Path) -> None:
     ]
     # A backend without a screen, and without touching the global state of pyplot.
     figure_module = importlib.import_module("matplotlib.figure")
-    figure = figure_module.Figure(figsize=(7 * max(len(columns), 1), 10), layout="constrained")
-    axes = figure.subplots(2, max(len(columns), 1), squeeze=False)
+    rows, wide = 3 if report.is_sweep else 2, max(len(columns), 1)
+    figure = figure_module.Figure(figsize=(7 * wide, 5 * rows), layout="constrained")
+    axes = figure.subplots(rows, wide, squeeze=False)
     for column, (component, points) in enumerate(columns):
         _draw(axes[0][column], [(p, p.size_kb) for p in points], "size, KB")
         judged = [(p, p.error) for p in points if p.error is not None]
         _draw(axes[1][column], judged, _ERROR_LABELS[component])
         axes[0][column].set_title(f"{component}: lower left is better", fontsize=11)
+        if report.is_sweep:
+            draw_sweep(axes[2][column], report, Part(component.value))
+    threads = report.settings.threads
     figure.suptitle(
-        f"{report.model.name}\n{report.machine}; {report.settings.threads} thread(s)", fontsize=11
+        f"{report.model.name}\n{report.machine}; {threads} thread{'' if threads == 1 else 's'}",
+        fontsize=11,
     )
     with replaced_file(path) as part:
         figure.savefig(part, dpi=_DPI)

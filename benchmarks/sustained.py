@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.environment import MachineState, read_state
+from benchmarks.fitness import neighbour_warnings
+from benchmarks.neighbours import neighbours_between, read_cpu_times
 from benchmarks.process import Worker
 from benchmarks.protocol import GroupTask
 from benchmarks.report import BenchmarkReport, CandidateReport, SustainedRecord
@@ -58,6 +60,8 @@ def with_sustained(
 ) -> BenchmarkReport:
     """Run the target of every component, one after the other, and give the report with that.
 
+    It has a warning more for each that other programs disturbed.
+
     Args:
         report: of the bundle, measured on this machine.
         bundle_path: the bundle.
@@ -74,16 +78,22 @@ def with_sustained(
     chosen = targets(report)
     if not chosen:
         raise UsageError("the run has no encoder or decoder artifact that could go on running.")
-    records = []
+    records, warnings = [], list(report.warnings)
     for target in chosen:
+        times_before = read_cpu_times()
         worker = start(_task(report, target, bundle_path))
         try:
-            records.append(
-                sustain(target, worker, seconds, on_progress=on_progress, clock=clock, state=state)
+            record = sustain(
+                target, worker, seconds, on_progress=on_progress, clock=clock, state=state
             )
         finally:
             worker.close()
-    return replace(report, sustained=tuple(records))
+        # Only now is the worker's time ours, and not another program's.
+        neighbours = neighbours_between(times_before, read_cpu_times())
+        records.append(replace(record, neighbours=neighbours))
+        during = f"the sustained run of {target.files[0]}"
+        warnings += neighbour_warnings(neighbours, report.environment.cores, during)
+    return replace(report, sustained=tuple(records), warnings=tuple(warnings))
 
 
 def _task(report: BenchmarkReport, target: CandidateReport, bundle_path: Path) -> GroupTask:

@@ -13,6 +13,7 @@ from benchmarks.report import BenchmarkReport, Part, Speedup
 from benchmarks.report_csv import COLUMNS, report_csv
 from benchmarks.report_plot import points_of, require_matplotlib, write_plot
 from benchmarks.statistics import Interval
+from benchmarks.sweep_plot import sweep_lines
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.keras_vae import KerasCall
 from vae_edge.manifest import CandidateRecord, QualityBudget, SelectionRecord
@@ -127,6 +128,36 @@ def test_a_picture_is_drawn(make_report: MakeReport, tmp_path: Path, rmse: float
     write_plot(with_error(make_report(), rmse), path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def swept(report: BenchmarkReport) -> BenchmarkReport:
+    """Two batches at one thread and one at two, and two of Keras's calls."""
+    one = replace(report.candidates[0], throughput_per_s=10.0)
+    eight = replace(one, name="eight", batch=8, throughput_per_s=40.0)
+    two = replace(one, name="two", threads=2, throughput_per_s=15.0)
+    slow = replace(one, name="k1", format=None, keras_call=KerasCall.CALL, files=(), sha256=())
+    fast = replace(slow, name="k2", keras_call=KerasCall.FUNCTION, throughput_per_s=30.0)
+    slow, fast = replace(slow, size_bytes=None), replace(fast, size_bytes=None)
+    return replace(report, candidates=(eight, one, two, slow, fast))
+
+
+def test_a_sweep_is_lines_over_the_batch(make_report: MakeReport) -> None:
+    lines = sweep_lines(swept(make_report()), Part.ENCODER)
+    assert {key: [c.name for c in line] for key, line in lines.items()} == {
+        ("int8 tflite", 1): ["encoder int8 tflite", "eight"],
+        ("int8 tflite", 2): ["two"],
+        ("Keras", 1): ["k2"],
+    }
+    assert sweep_lines(swept(make_report()), Part.BOTH) == {}
+    # Size and error are about one setting.
+    (point,) = points_of(swept(make_report()), Component.ENCODER)
+    assert point.candidate.name == "encoder int8 tflite"
+
+
+@pytest.mark.host
+def test_a_sweep_is_drawn(make_report: MakeReport, tmp_path: Path) -> None:
+    write_plot(swept(make_report()), tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_matplotlib_the_command_that_adds_it_is_named(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.environment import MachineState
+from benchmarks.neighbours import CpuTimes, Neighbours
 from benchmarks.process import Worker
 from benchmarks.protocol import GroupTask, Loaded, Memory
 from benchmarks.report import BenchmarkReport, Part, read_report, write_report
@@ -174,6 +175,28 @@ def test_the_report_holds_it_and_the_worker_is_ended(make_report: MakeReport) ->
     assert seen[-1] == ("encoder.int8.tflite", 2.0)
     assert read_report(write_report(report), "r.json") == report
     assert len(report.sustained) == 1
+
+
+def test_other_programs_during_it_are_a_warning(
+    make_report: MakeReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FakeDevice(0.5, lambda _: 1e6)
+
+    def times() -> CpuTimes:
+        # The worker has ended by the second reading; else its work would count as another's.
+        done = device.closed
+        return CpuTimes(at_s=done * 10.0, busy_s=done * 25.0, stolen_s=0, own_s=0, programs={})
+
+    monkeypatch.setattr("benchmarks.sustained.read_cpu_times", times)
+    report = with_sustained(
+        make_report(), Path("x"), 2, device.start, clock=device.clock, state=device.state
+    )
+    (record,) = report.sustained
+    assert record.neighbours == Neighbours(seconds=10.0, others=2.5, stolen=0.0, busiest=())
+    (warning,) = report.warnings
+    assert warning.code == "load"
+    assert "2.50 of 4 cores during the sustained run of encoder.int8.tflite" in warning.seen
+    assert read_report(write_report(report), "r.json") == report
 
 
 def test_a_worker_that_fails_is_ended_too(make_report: MakeReport) -> None:

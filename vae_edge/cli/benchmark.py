@@ -144,6 +144,7 @@ def benchmark(
     from benchmarks.verdicts import best_in_one_format
     from vae_edge.bundle import Bundle
     from vae_edge.cli.benchmark_tables import print_benchmark
+    from vae_edge.cli.tables import plural
     from vae_edge.selection import budget_of
 
     budget = budget_of(min_psnr, max_error)
@@ -186,10 +187,7 @@ def benchmark(
     for warning in report.warnings:
         note(f"warning: {warning.text}")
     if require_quiet and report.warnings:
-        count = len(report.warnings)
-        note(
-            f"failed: --require-quiet, and the run has {count} warning{'' if count == 1 else 's'}."
-        )
+        note(f"failed: --require-quiet, and the run has {plural(len(report.warnings), 'warning')}.")
         raise typer.Exit(EXIT_NOT_QUIET)
 
 

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from vae_edge.cli.benchmark_loading import print_loading
 from vae_edge.cli.benchmark_sweep import print_sweep
 from vae_edge.cli.console import results
-from vae_edge.cli.tables import format_size, format_times, new_table
+from vae_edge.cli.tables import format_size, format_times, new_table, plural
 from vae_edge.cli.verdict_tables import print_best, print_verdicts
 from vae_edge.terms import Component
 
@@ -38,7 +38,7 @@ def print_benchmark(report: BenchmarkReport, one_format: Sequence[CandidateRecor
         one_format: the best choices in one format, where the best of all are of several.
     """
     out = results()
-    out.print(f"{report.machine}; {_threads(report.settings.threads)}", soft_wrap=True)
+    out.print(f"{report.machine}; {plural(report.settings.threads, 'thread')}", soft_wrap=True)
     _print_fitting(out, [_table(report, width) for width in (_WIDEST, _WIDE, _NARROW)])
     if report.is_sweep:
         print_sweep(out, report)
@@ -183,7 +183,3 @@ def _recorded_table(records: Sequence[RecordedLatency]) -> Table:
             format_times(latency.times_faster_than_keras),
         )
     return table
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"

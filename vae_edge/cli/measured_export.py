@@ -24,7 +24,7 @@ class MeasuredExport:
 
     def __init__(
         self,
-        reference: Path,
+        reference: Path | None,
         budget: QualityBudget | None,
         *,
         overrides: tuple[Override, ...] = (),
@@ -33,7 +33,7 @@ class MeasuredExport:
         """Take what the hooks go by.
 
         Args:
-            reference: the Keras model to measure against.
+            reference: the Keras model to measure against; None to measure the artifacts alone.
             budget: of the choice; None where none is made.
             overrides: limits that replace the built-in ones.
             on_progress: told of the measurement.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from vae_edge.manifest import ArtifactRecord, Manifest
 
-__all__ = ["bundle_table", "format_latency", "format_size", "format_times", "new_table"]
+__all__ = ["bundle_table", "format_latency", "format_size", "format_times", "new_table", "plural"]
 
 
 def new_table(title: str, *columns: str, right_from: int) -> Table:
@@ -42,10 +42,15 @@ def format_latency(median_ms: float | None) -> str:
     return "-" if median_ms is None else f"{median_ms * 1000:,.1f} us"
 
 
+def plural(count: int, thing: str) -> str:
+    """Give a count for people: `1 artifact`, `2 artifacts`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def bundle_table(manifest: Manifest) -> Table:
     """Give what a manifest says of every artifact: size, parity, latency, what it is worth."""
     table = new_table(
-        f"{manifest.model.name}: {len(manifest.artifacts)} artifacts",
+        f"{manifest.model.name}: {plural(len(manifest.artifacts), 'artifact')}",
         "component",
         "format",
         "precision",
@@ -62,7 +67,8 @@ def bundle_table(manifest: Manifest) -> Table:
     if any(record.latency for record in manifest.artifacts):
         latency = next(record.latency for record in manifest.artifacts if record.latency)
         table.caption = (
-            f"latency: median of one inference, {latency.threads} thread(s), on {latency.machine}; "
+            f"latency: median of one inference, {plural(latency.threads, 'thread')}, on "
+            f"{latency.machine}; "
             "vs Keras: times faster than the fastest way of calling the Keras model; "
             "vs f32: times faster than float32 of the same format"
         )
