@@ -34,7 +34,7 @@ _SHIPPED = ("pyproject.toml", "README.md", "LICENSE")
 _NETWORK = re.compile(
     r"Retrying \(|connection broken|ConnectionError|NewConnectionError|Max retries exceeded|"
     r"ReadTimeout|Read timed out|Temporary failure in name resolution|Name or service not known|"
-    r"\b(?:403|407|429|5\d\d) (?:Client|Server) Error|No space left on device",
+    r"\b(?:403|407|429|5\d\d) (?:Client|Server) Error",
     re.IGNORECASE,
 )
 

@@ -51,6 +51,7 @@ class Exit:
     FAILED = 1
     USAGE = 2
     UNAVAILABLE = 3
+    INTERRUPTED = 130
 
 
 def prove(
@@ -192,6 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}.\n")
         return Exit.USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was proven. What is installed is kept.\n")
+        return Exit.INTERRUPTED
     for step in proof.steps:
         if not step.passed:
             where = f" on an emulated {step.cpu.label}" if step.cpu else ""
