@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from exporters.base import ExportRequest
-from exporters.registry import EXPORTERS, check_combinations
+from exporters.registry import check_combinations, exporter_of
 from exporters.representative import Representative, calibration_latents, make_golden
 from vae_edge._version import __version__
 from vae_edge.bundle import Bundle, sha256_of
@@ -197,14 +197,14 @@ def tool_versions(formats: tuple[Format, ...]) -> dict[str, str]:
     """Give the packages that take part in exporting to these formats, and their versions."""
     tools = {"vae-edge": __version__, "numpy": version("numpy")}
     for format in formats:
-        tools.update(EXPORTERS[format].tools())
+        tools.update(exporter_of(format).tools())
     return dict(sorted(tools.items()))
 
 
 def _export_one(
     writer: BundleWriter, file: str, format: Format, request: ExportRequest
 ) -> ArtifactRecord:
-    artifact = EXPORTERS[format].export(request)
+    artifact = exporter_of(format).export(request)
     # The boundary is taken from the runtime that will run it, not from the converter.
     with open_artifact_bytes(artifact.content, format, name=file) as runner:
         inputs, outputs = runner.inputs, runner.outputs

@@ -1,4 +1,4 @@
-"""The formats. A new one is a module beside this file and a line here."""
+"""The formats. A new one is a module beside this file and a line here, or another package's."""
 
 from __future__ import annotations
 
@@ -9,13 +9,36 @@ from exporters.base import Exporter
 from exporters.to_onnx import OnnxExporter
 from exporters.to_tflite import TFLiteExporter
 from vae_edge.errors import ExportError
+from vae_edge.plugins import EXPORTERS_GROUP, load_plugin
 from vae_edge.terms import Format, Precision
 
-__all__ = ["EXPORTERS", "check_combinations"]
+__all__ = ["EXPORTERS", "check_combinations", "exporter_of"]
 
 EXPORTERS: Mapping[Format, Exporter] = MappingProxyType(
     {exporter.format: exporter for exporter in (TFLiteExporter(), OnnxExporter())}
 )
+
+
+def exporter_of(format: Format) -> Exporter:
+    """Give the exporter of a format, also one that another package adds by an entry point.
+
+    Raises:
+        RuntimeMissingError: no package adds one, or it cannot be imported.
+        ExportError: what a package adds is no exporter.
+    """
+    if format in EXPORTERS:
+        return EXPORTERS[format]
+    added = load_plugin(EXPORTERS_GROUP, str(format))
+    exporter: Exporter = added() if isinstance(added, type) else added
+    lacking = [n for n in ("format", "precisions", "export", "tools") if not hasattr(exporter, n)]
+    if lacking or exporter.format is not format:
+        reason = f"lacks {', '.join(lacking)}" if lacking else f"is of {exporter.format}"
+        raise ExportError(
+            f"what an installed package adds as the exporter of '{format}' {reason}. "
+            "docs/api.md says what an exporter is."
+        )
+    return exporter
+
 
 # What a user may ask for and is better off without, with the measurement (docs/performance.md).
 NOT_WORTH_IT: Mapping[Precision, str] = MappingProxyType(
@@ -41,7 +64,7 @@ def check_combinations(formats: Iterable[Format], precisions: Iterable[Precision
         for each in precisions
         if each in NOT_WORTH_IT
     ]
-    for exporter in (EXPORTERS[each] for each in formats):
+    for exporter in map(exporter_of, formats):
         bad = [p for p in precisions if p not in exporter.precisions and p not in NOT_WORTH_IT]
         if bad:
             sentences.append(
@@ -51,6 +74,6 @@ def check_combinations(formats: Iterable[Format], precisions: Iterable[Precision
     if sentences:
         supported = {
             f"{exporter.format}: {', '.join(map(str, exporter.precisions))}"
-            for exporter in (EXPORTERS[each] for each in formats)
+            for exporter in map(exporter_of, formats)
         }
         raise ExportError(f"{' '.join(sentences)} Supported: {'; '.join(sorted(supported))}.")

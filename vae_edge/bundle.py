@@ -112,14 +112,14 @@ class Bundle:
         self,
         *,
         components: tuple[Component, ...] = tuple(Component),
-        formats: tuple[Format, ...] = tuple(Format),
+        formats: tuple[Format, ...] | None = None,
         precisions: tuple[Precision, ...] = tuple(Precision),
     ) -> Iterator[ArtifactRecord]:
-        """Give the records that match, in the manifest's order."""
+        """Give the records that match, in the manifest's order; of all formats, if none is given."""
         for record in self.manifest.artifacts:
             if (
                 record.component in components
-                and record.format in formats
+                and (formats is None or record.format in formats)
                 and record.precision in precisions
             ):
                 yield record

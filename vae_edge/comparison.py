@@ -159,14 +159,15 @@ class Reference:
         if metric == "kl_term_change_nats":
             return limit * max(1.0, self._kl_nats / _USUAL_KL_NATS)
         if metric in ("mean_kl_nats", "max_kl_nats"):
-            return limit * max(1.0, self.z.shape[1] / _USUAL_LATENTS)
+            return limit * max(1.0, float(self.z.shape[1]) / _USUAL_LATENTS)
         if metric not in _ELBO:
             return limit
         if self.preprocessing.likelihood is Likelihood.BERNOULLI:
             return limit * max(1.0, self._loss_nats / _USUAL_LOSS_NATS)
         wanted, output = self.outputs["reconstruction"], self.preprocessing.output
         span = self._output_span if output is None else output.high - output.low
-        return max(limit, 0.5 * math.prod(wanted.shape[1:]) * (rmse * span) ** 2)
+        values = math.prod(wanted.shape[1:])
+        return max(limit, float(0.5 * values * (rmse * span) ** 2))
 
     @cached_property
     def _loss_nats(self) -> float:

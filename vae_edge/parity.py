@@ -146,7 +146,7 @@ def check_parity(
     bundle: Bundle,
     reference: Reference,
     *,
-    formats: tuple[Format, ...] = tuple(Format),
+    formats: tuple[Format, ...] | None = None,
     precisions: tuple[Precision, ...] = tuple(Precision),
     overrides: tuple[Override, ...] = (),
     threads: int = 1,
@@ -157,7 +157,7 @@ def check_parity(
     Args:
         bundle: verified bundle.
         reference: from `golden_reference` or `live_reference`.
-        formats: which to check.
+        formats: which to check; by default all that it holds.
         precisions: which to check.
         overrides: limits that replace the built-in ones.
         threads: threads each runtime may use.
@@ -171,7 +171,7 @@ def check_parity(
     check = _Check(bundle, reference, overrides, threads)
     for format in Format:
         records = tuple(bundle.select(formats=(format,), precisions=precisions))
-        for subject in check.format(records) if format in formats else ():
+        for subject in check.format(records) if formats is None or format in formats else ():
             subjects.append(subject)
             if on_subject is not None:
                 on_subject(f"{subject.subject} {subject.precisions} {subject.format}")

@@ -60,10 +60,30 @@ class Component(_Term):
 
 
 class Format(_Term):
-    """The file format of an artifact."""
+    """The file format of an artifact.
+
+    An installed package adds one by entry points of its name in the groups `vae_edge.exporters` and
+    `vae_edge.runners` (docs/api.md). It becomes a member as soon as it is asked for by name.
+    """
 
     TFLITE = "tflite"
     ONNX = "onnx"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Format | None:
+        # Looked up only for a name that is not built in: reading all packages' metadata takes time.
+        from vae_edge.plugins import plugin_formats
+
+        if value not in plugin_formats():
+            return None
+        name = str(value)
+        member = str.__new__(cls, name)
+        member._name_, member._value_ = name.upper(), name
+        # What Enum keeps of a member, so that it is one and iterating gives it too.
+        cls._member_map_[member._name_] = member
+        cls._member_names_.append(member._name_)
+        cls._value2member_map_[name] = member
+        return member
 
 
 class Precision(_Term):

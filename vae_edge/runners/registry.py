@@ -1,4 +1,7 @@
-"""Which runner opens which format. A new runtime is one module here and one line below."""
+"""Which runner opens which format. A new runtime is one module here and one line below.
+
+A package of its own adds one by an entry point, see `vae_edge.plugins`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from vae_edge.errors import ArtifactError
+from vae_edge.plugins import RUNNERS_GROUP, load_plugin
 from vae_edge.runners.base import Runner
 from vae_edge.runners.litert import open_tflite
 from vae_edge.runners.onnxruntime import open_onnx
@@ -36,7 +40,9 @@ def open_artifact_bytes(content: bytes, format: Format, *, name: str, threads: i
     """
     if threads < 1:
         raise ArtifactError(f"{name}: threads must be 1 or more; received {threads}.")
-    return OPENERS[format](content, name, threads)
+    opener = OPENERS.get(format) or load_plugin(RUNNERS_GROUP, str(format))
+    runner: Runner = opener(content, name, threads)
+    return runner
 
 
 def open_artifact(path: str | Path, *, threads: int = 1) -> Runner:
