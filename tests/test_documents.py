@@ -103,6 +103,49 @@ def test_interpreter_and_compiled_model_agree_as_android_says(shell):
     assert float(shell("python", comparison).split("difference: ")[1]) < 1e-6
 
 
+# Two frames of noise, and then the camera is pulled out.
+CAMERA = """
+import numpy as np
+from PIL import Image
+
+
+class Picamera2:
+    left = 2
+
+    def create_video_configuration(self, main):
+        self.size = main["size"]
+
+    def configure(self, configuration):
+        pass
+
+    def start(self):
+        pass
+
+    def capture_image(self, name):
+        assert name == "main"
+        if not self.left:
+            raise SystemExit
+        self.left -= 1
+        width, height = self.size
+        noise = np.random.default_rng(self.left).integers(0, 256, (height, width, 3), np.uint8)
+        return Image.fromarray(noise)
+"""
+
+
+def test_loop_of_the_raspberry_pi_scores_frames(shell, tmp_path):
+    """With a stand-in for the camera's library."""
+    text = (ROOT / "docs" / "raspberry-pi.md").read_text()
+    (loop,) = (code for _, _, code in _BLOCK.findall(text) if "import Picamera2" in code)
+    (tmp_path / "picamera2.py").write_text(CAMERA)
+    (tmp_path / "watch.py").write_text(loop)
+
+    reported = shell("sh", f"{sys.executable} watch.py 0").splitlines()
+
+    assert len(reported) == 2
+    assert all(re.fullmatch(r"\d+\.\d nats", line) for line in reported)
+    assert shell("sh", f"{sys.executable} watch.py 1e9") == ""
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_page_of_a_place_starts_from_a_bundle_and_has_a_picture(name):
     text = (ROOT / "docs" / name).read_text()
