@@ -16,50 +16,64 @@ _STYLES = ("-", "--", ":", "-.")
 
 def sweep_lines(
     report: BenchmarkReport, part: Part
-) -> dict[tuple[str, int], tuple[CandidateReport, ...]]:
-    """Give what was measured of a part, by what it is and by threads, in the order of batches.
+) -> dict[tuple[str, int], dict[int, CandidateReport]]:
+    """Give what was measured of a part as lines over the batch, or over threads at one batch.
 
-    Of the Keras model, each batch has the call that was fastest there.
+    Of the Keras model, each point has the call that was fastest there.
+
+    Returns:
+        By what it is and its threads (or its only batch), the points by batch (or threads).
     """
+    over_batch = _is_over_batch(report)
     lines: dict[tuple[str, int], dict[int, CandidateReport]] = {}
     for candidate in report.candidates:
         if candidate.part is part:
             what = "Keras" if candidate.keras_call else f"{candidate.precisions} {candidate.format}"
-            line = lines.setdefault((what, candidate.threads), {})
-            rival = line.get(candidate.batch)
+            kept, along = candidate.threads, candidate.batch
+            if not over_batch:
+                kept, along = along, kept
+            line = lines.setdefault((what, kept), {})
+            rival = line.get(along)
             if rival is None or candidate.throughput_per_s > rival.throughput_per_s:
-                line[candidate.batch] = candidate
-    return {key: tuple(line[batch] for batch in sorted(line)) for key, line in lines.items()}
+                line[along] = candidate
+    return {key: dict(sorted(line.items())) for key, line in lines.items()}
 
 
 def draw_sweep(axes: Any, report: BenchmarkReport, part: Part) -> None:
-    """Draw rows per second over the batch, a line per candidate and number of threads.
+    """Draw rows per second over the batch (or threads), a line per candidate and setting.
 
     Args:
         axes: matplotlib's, empty.
         report: of several threads or batches.
         part: what of the VAE.
     """
+    over_batch = _is_over_batch(report)
     lines = sweep_lines(report, part)
-    counts = list(dict.fromkeys(threads for _, threads in lines))
-    for (what, threads), line in lines.items():
-        first = line[0]
-        keras = first.keras_call is not None
+    kept = list(dict.fromkeys(setting for _, setting in lines))
+    for (what, setting), line in lines.items():
+        first = next(iter(line.values()))
+        named = f"{setting} thread{'' if setting == 1 else 's'}" if over_batch else ""
+        colour = _KERAS_COLOUR if first.keras_call else COLOURS[first.precision]
         axes.plot(
-            [candidate.batch for candidate in line],
-            [candidate.throughput_per_s for candidate in line],
-            linestyle=_STYLES[counts.index(threads) % len(_STYLES)],
+            list(line),
+            [candidate.throughput_per_s for candidate in line.values()],
+            linestyle=_STYLES[kept.index(setting) % len(_STYLES)],
             marker=MARKERS[first.format],
-            color=_KERAS_COLOUR if keras else COLOURS[first.precision],
-            label=f"{what}, {threads} thread{'' if threads == 1 else 's'}",
+            markerfacecolor=colour if setting == kept[0] else "none",
+            color=colour,
+            label=f"{what}, {named}" if named else what,
         )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    batches = sorted({candidate.batch for line in lines.values() for candidate in line})
-    axes.set_xticks(batches, [str(batch) for batch in batches])
+    ticks = sorted({value for line in lines.values() for value in line})
+    axes.set_xticks(ticks, [str(value) for value in ticks])
     ticker = importlib.import_module("matplotlib.ticker")
     axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.set_xlabel("batch: rows per inference")
+    axes.set_xlabel("batch: rows per inference" if over_batch else "threads")
     axes.set_ylabel("rows per second (log scale): higher is better")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=7, loc="best", ncols=2)
+
+
+def _is_over_batch(report: BenchmarkReport) -> bool:
+    return len({candidate.batch for candidate in report.candidates}) > 1

@@ -142,12 +142,17 @@ def swept(report: BenchmarkReport) -> BenchmarkReport:
 
 
 def test_a_sweep_is_lines_over_the_batch(make_report: MakeReport) -> None:
-    lines = sweep_lines(swept(make_report()), Part.ENCODER)
-    assert {key: [c.name for c in line] for key, line in lines.items()} == {
-        ("int8 tflite", 1): ["encoder int8 tflite", "eight"],
-        ("int8 tflite", 2): ["two"],
-        ("Keras", 1): ["k2"],
+    report = swept(make_report())
+    lines = sweep_lines(report, Part.ENCODER)
+    assert {key: {at: c.name for at, c in line.items()} for key, line in lines.items()} == {
+        ("int8 tflite", 1): {1: "encoder int8 tflite", 8: "eight"},
+        ("int8 tflite", 2): {1: "two"},
+        ("Keras", 1): {1: "k2"},
     }
+    # At one batch they are lines over threads.
+    threads = replace(report, candidates=report.candidates[1:3])
+    (line,) = sweep_lines(threads, Part.ENCODER).values()
+    assert {at: c.name for at, c in line.items()} == {1: "encoder int8 tflite", 2: "two"}
     assert sweep_lines(swept(make_report()), Part.BOTH) == {}
     # Size and error are about one setting.
     (point,) = points_of(swept(make_report()), Component.ENCODER)
@@ -155,8 +160,10 @@ def test_a_sweep_is_lines_over_the_batch(make_report: MakeReport) -> None:
 
 
 @pytest.mark.host
-def test_a_sweep_is_drawn(make_report: MakeReport, tmp_path: Path) -> None:
-    write_plot(swept(make_report()), tmp_path / "p.png")
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_sweep_is_drawn(make_report: MakeReport, tmp_path: Path, count: int | None) -> None:
+    report = swept(make_report())
+    write_plot(replace(report, candidates=report.candidates[-4:count]), tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

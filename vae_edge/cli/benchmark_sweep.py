@@ -22,14 +22,15 @@ def print_sweep(out: Console, report: BenchmarkReport) -> None:
     """
     batches = sorted({candidate.batch for candidate in report.candidates})
     table = new_table(
-        "Throughput: rows per second (milliseconds per inference)",
+        "Throughput: rows per second (ms per inference)",
         *("component", "format", "precision", "threads"),
         *(f"batch {batch}" for batch in batches),
         right_from=3,
     )
     cells = _cells(report)
     order = [str(part) for part in (*Component, "both")]
-    for key in sorted(cells, key=lambda key: order.index(key[0])):
+    first_seen = list(dict.fromkeys(key[:3] for key in cells))
+    for key in sorted(cells, key=lambda k: (order.index(k[0]), first_seen.index(k[:3]), k[3])):
         by_batch = cells[key]
         table.add_row(*key[:3], str(key[3]), *(_cell(by_batch, batch) for batch in batches))
     notes = []
