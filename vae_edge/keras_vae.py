@@ -22,7 +22,7 @@ from vae_edge.runners.base import Runner, RunnerBase, check_feeds
 from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Component, FloatArray, TensorSpec
 
 if TYPE_CHECKING:
-    from vae_edge.splitting import SplitOptions
+    from vae_edge.split_options import SplitOptions
 
 __all__ = [
     "KerasCall",
@@ -123,9 +123,9 @@ def load_keras_vae(path: str | Path | None, options: SplitOptions | None = None)
         ModelError: not a file that can be loaded safely, or not a VAE that can be split.
         RuntimeMissingError: TensorFlow or Keras is not installed.
     """
-    from vae_edge.splitting import SplitOptions, load
+    from vae_edge.splitting import load
 
-    return load(path, options or SplitOptions())
+    return load(path) if options is None else load(path, options)
 
 
 def default_name(path: Path) -> str:

@@ -12,7 +12,19 @@ import typer
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.options import Json, Verbose
+from vae_edge.cli.split_options import (
+    DecoderFile,
+    DecoderInput,
+    EncoderFile,
+    Imports,
+    ScaleOption,
+    ZLogVar,
+    ZMean,
+    print_notes,
+    split_options,
+)
 from vae_edge.errors import ArtifactError, UsageError
+from vae_edge.split_options import SplitOptions
 from vae_edge.terms import COMPONENT_INPUT, Component, Format
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["explain", "explain_files", "explanation_table", "print_explanations"]
 
 EXPLAIN_SCHEMA_VERSION = 1
+_FOUND = SplitOptions()
 # Columns that the table with tensors and types takes.
 _WIDE = 125
 _SEED = 0
@@ -60,6 +73,13 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    imports: Imports = None,
+    encoder: EncoderFile = None,
+    decoder: DecoderFile = None,
+    z_mean: ZMean = None,
+    z_log_var: ZLogVar = None,
+    decoder_input: DecoderInput = None,
+    scale: ScaleOption = None,
     artifact: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,8 +110,17 @@ def explain(
     """
     if picture is not None and picture.suffix != ".png":
         raise UsageError(f"--picture {picture}: a PNG is written; give a name ending in .png.")
+    taken_apart = split_options(
+        imports=imports,
+        encoder=encoder,
+        decoder=decoder,
+        z_mean=z_mean,
+        z_log_var=z_log_var,
+        decoder_input=decoder_input,
+        scale=scale,
+    )
     with quiet(verbose), interruptible("Nothing was decided."):
-        found, vae = explain_files(path, reference, artifact or [])
+        found, vae = explain_files(path, reference, artifact or [], taken_apart)
         if picture is not None:
             from vae_edge.explain_plot import write_picture
 
@@ -100,7 +129,10 @@ def explain(
 
 
 def explain_files(
-    path: Path, reference: Path | None, wanted: Sequence[str]
+    path: Path,
+    reference: Path | None,
+    wanted: Sequence[str],
+    split: SplitOptions = _FOUND,
 ) -> tuple[list[Explanation], KerasVAE]:
     """Explain artifacts, with a progress bar.
 
@@ -108,6 +140,7 @@ def explain_files(
         path: a bundle, or one artifact.
         reference: the Keras model; None for the one that ships, where the bundle is of that.
         wanted: files of the bundle; none for all.
+        split: how the model is taken apart, and its files where they are two.
 
     Raises:
         VaeEdgeError: the model is not known, something cannot be loaded, or a host package is
@@ -119,7 +152,8 @@ def explain_files(
     bundle, subjects = _subjects(path, wanted)
     with progress() as display:
         task = display.add_task("loading the model", total=len(subjects))
-        vae = load_keras_vae(_model(reference, bundle, path))
+        vae = load_keras_vae(_model(reference, bundle, path, split), split)
+        print_notes(vae.notes)
         rows = _golden_rows(bundle, vae) if bundle else _own_rows(vae)
         found = []
         for subject in subjects:
@@ -189,11 +223,15 @@ def _alone(path: Path) -> _Subject:
     )
 
 
-def _model(reference: Path | None, bundle: Bundle | None, path: Path) -> Path:
+def _model(
+    reference: Path | None, bundle: Bundle | None, path: Path, split: SplitOptions
+) -> Path | None:
     from vae_edge.bundle import sha256_of
     from vae_edge.keras_vae import shipped_model_path
 
     expected = bundle.manifest.model.source_sha256 if bundle else None
+    if reference is None and split.encoder is not None:
+        return None
     if reference is None:
         if expected is not None and sha256_of(shipped_model_path()) == expected:
             return shipped_model_path()

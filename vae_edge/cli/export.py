@@ -38,8 +38,28 @@ from vae_edge.cli.export_options import (
     parse_precisions,
 )
 from vae_edge.cli.measured_export import MeasuredExport
-from vae_edge.cli.options import DataDir, Json, MaxError, MinPsnr, Verbose
+from vae_edge.cli.options import (
+    DataDir,
+    ExportFormats,
+    Json,
+    MaxError,
+    MinPsnr,
+    Verbose,
+    parse_formats,
+)
+from vae_edge.cli.split_options import (
+    DecoderFile,
+    DecoderInput,
+    EncoderFile,
+    Imports,
+    ScaleOption,
+    ZLogVar,
+    ZMean,
+    print_notes,
+    split_options,
+)
 from vae_edge.errors import RuntimeMissingError
+from vae_edge.split_options import SplitOptions
 from vae_edge.terms import Component, Format, Precision, Target
 
 if TYPE_CHECKING:
@@ -51,6 +71,8 @@ if TYPE_CHECKING:
 __all__ = ["default_precisions", "export", "need_host", "run_export"]
 
 EXIT_LEFT_OUT = 1
+_BUILT_IN = frozenset(Format)
+_FOUND = SplitOptions()
 # What a deployer has a use for on any device. int8 is faster, smaller and closer to the model than
 # dynamic, which on a Cortex-A72 takes longer than float32 (docs/performance.md): it is made when
 # asked for, or where this device decides.
@@ -69,7 +91,16 @@ def default_precisions(
     """
     if asked is None:
         return {each: DEFAULT_PRECISIONS + _ALSO_IN_THE_RUNNING.get(each, ()) for each in formats}
-    return dict.fromkeys(formats, asked or DEFAULT_PRECISIONS)
+    return {each: asked or _defaults_of(each) for each in formats}
+
+
+def _defaults_of(format: Format) -> tuple[Precision, ...]:
+    if format in _BUILT_IN:
+        return DEFAULT_PRECISIONS
+    from exporters.registry import exporter_of
+
+    able = exporter_of(format).precisions
+    return tuple(each for each in DEFAULT_PRECISIONS if each in able) or able
 
 
 def export(
@@ -81,10 +112,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[
-        list[Format] | None,
-        typer.Option("--format", help="Repeat for several. Default: both.", show_default=False),
-    ] = None,
+    format: ExportFormats = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,6 +164,13 @@ def export(
     calibration: Annotated[str, typer.Option("--calibration", help=CALIBRATION_HELP)] = AUTO,
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of calibration data.")] = 0,
+    imports: Imports = None,
+    encoder: EncoderFile = None,
+    decoder: DecoderFile = None,
+    z_mean: ZMean = None,
+    z_log_var: ZLogVar = None,
+    decoder_input: DecoderInput = None,
+    scale: ScaleOption = None,
     value_range: ValueRangeOption = None,
     output_range: OutputRangeOption = None,
     mean: MeanOption = None,
@@ -175,11 +210,13 @@ def export(
     `vae-edge export runs/mnist-vae/model.keras --format tflite --format onnx --precision int8`
 
     `vae-edge export --format tflite --precision auto --min-psnr 35`
+
+    `vae-edge export --encoder encoder.keras --decoder decoder.keras --import my_layers.py`
     """
     from vae_edge.keras_vae import shipped_model_path
     from vae_edge.tolerances import parse_override
 
-    formats = tuple(dict.fromkeys(format or Format))
+    formats = parse_formats(format) or tuple(Format)
     precisions = parse_precisions(precision or ())
     budget = parse_budget(precisions is None, min_psnr, max_error)
     if precisions is None:
@@ -198,6 +235,15 @@ def export(
         "keep_failing": keep_failing,
         "overrides": tuple(parse_override(text) for text in tolerance or ()),
     }
+    taken_apart = split_options(
+        imports=imports,
+        encoder=encoder,
+        decoder=decoder,
+        z_mean=z_mean,
+        z_log_var=z_log_var,
+        decoder_input=decoder_input,
+        scale=scale,
+    )
     untouched = "No bundle was written; what was there is untouched."
     with quiet(verbose), interruptible(untouched) as check_interrupted:
         need_host()
@@ -212,14 +258,16 @@ def export(
             fit=fit,
             likelihood=likelihood,
         )
-        source = shipped_model_path() if model is None else model
-        if model is None:
+        source = model
+        if model is None and taken_apart.encoder is None:
+            source = shipped_model_path()
             note("Exporting the MNIST VAE that ships with vae-edge (name a .keras file for yours).")
-        destination = out or Path("build") / _default_name(source)
+        destination = out or Path("build") / _default_name(source, taken_apart)
         plan = ExportPlan(destination=destination, **plan_options)  # type: ignore[arg-type]
         found, left_out = run_export(
             source,
             plan,
+            split=taken_apart,
             declared=declared,
             calibration=calibration,
             data_dir=data_dir,
@@ -234,9 +282,10 @@ def export(
 
 
 def run_export(
-    model: Path,
+    model: Path | None,
     plan: ExportPlan,
     *,
+    split: SplitOptions = _FOUND,
     declared: Declared | None = None,
     calibration: str,
     data_dir: Path | None,
@@ -250,14 +299,16 @@ def run_export(
 
     Gives the verdicts on what was published, and what was left out.
 
-    With `declared`, what its author says of the model's values counts, and else what its layers
-    show. With `budget`, only the best choice within it is published. With `report`, the whole benchmark
+    `split` says how to take the model apart, and names its files where `model` is None. With
+    `declared`, what its author says of the model's values counts, and else what its layers show.
+    With `budget`, only the best choice within it is published. With `report`, the whole benchmark
     report is written there too. `check_interrupted` is called before every step.
     """
     from exporters.interpretation import Declared, interpret
     from exporters.pipeline import export_bundle
     from vae_edge.bundle_writer import check_reselection
     from vae_edge.keras_vae import load_keras_vae
+    from vae_edge.splitting.saving import file_for_workers
 
     # Everything that can be refused without work is refused before TensorFlow is even loaded.
     plan.check()
@@ -274,32 +325,42 @@ def run_export(
         def on_latency(done: int, total: int) -> None:
             display.update(task, description=f"latency {100 * done // total} %")
 
-        vae = load_keras_vae(model)
+        vae = load_keras_vae(model, split)
+        print_notes(vae.notes)
         found = interpret(vae, declared or Declared())
         for sentence in found.notes:
             note(f"note: {sentence}")
         vae = with_changes(vae, preprocessing=found.preprocessing)
         on_step("calibration data")
-        representative = representative_for(vae, model, calibration, data_dir, seed)
-        hooks = MeasuredExport(model, budget, overrides=plan.overrides, on_progress=on_latency)
-        result = export_bundle(
-            vae,
-            plan,
-            representative,
-            measure=hooks.measure if benchmark else None,
-            select=hooks.select if budget is not None else None,
-            on_step=on_step,
-        )
+        source = model or Path(str(split.encoder))
+        representative = representative_for(vae, source, calibration, data_dir, seed)
+        with file_for_workers(vae, model, split) as reference:
+            if reference is None and benchmark:
+                note(
+                    "note: latency is measured without the Keras model beside it, which has layers "
+                    "of its own that the measuring process does not know."
+                )
+            hooks = MeasuredExport(
+                reference, budget, overrides=plan.overrides, on_progress=on_latency
+            )
+            result = export_bundle(
+                vae,
+                plan,
+                representative,
+                measure=hooks.measure if benchmark else None,
+                select=hooks.select if budget is not None else None,
+                on_step=on_step,
+            )
         if report is not None:
             hooks.write_report(report, result.bundle.manifest)
         display.update(task, advance=1, description="done")
     return hooks.verdicts(result.bundle.manifest), result.left_out
 
 
-def _default_name(model: Path) -> str:
-    from vae_edge.keras_vae import default_name
+def _default_name(model: Path | None, split: SplitOptions) -> str:
+    from vae_edge.splitting import name_of
 
-    return default_name(model)
+    return name_of(model, split)
 
 
 def need_host() -> None:

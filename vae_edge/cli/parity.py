@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
-from vae_edge.cli.options import BundlePath, Json, Threads, Verbose
+from vae_edge.cli.options import BundlePath, Json, OnlyFormats, Threads, Verbose, parse_formats
+from vae_edge.cli.split_options import (
+    DecoderFile,
+    DecoderInput,
+    EncoderFile,
+    Imports,
+    ScaleOption,
+    ZLogVar,
+    ZMean,
+    print_notes,
+    split_options,
+)
 from vae_edge.errors import ParityError, UsageError, VaeEdgeError
 from vae_edge.terms import EXACTNESS, Component, Format, Precision
 
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
     from vae_edge.comparison import Reference
     from vae_edge.parity import ParityReport
     from vae_edge.runners.base import Runner
+    from vae_edge.split_options import SplitOptions
 
 __all__ = ["parity"]
 
@@ -35,9 +47,14 @@ def parity(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[
-        list[Format] | None, typer.Option("--format", help="Only this format. Repeatable.")
-    ] = None,
+    imports: Imports = None,
+    encoder: EncoderFile = None,
+    decoder: DecoderFile = None,
+    z_mean: ZMean = None,
+    z_log_var: ZLogVar = None,
+    decoder_input: DecoderInput = None,
+    scale: ScaleOption = None,
+    format: OnlyFormats = None,
     precision: Annotated[
         list[Precision] | None, typer.Option("--precision", help="Only this one. Repeatable.")
     ] = None,
@@ -100,20 +117,29 @@ def parity(
     from vae_edge.parity import check_parity
     from vae_edge.tolerances import parse_override, read_overrides
 
+    taken_apart = split_options(
+        imports=imports,
+        encoder=encoder,
+        decoder=decoder,
+        z_mean=z_mean,
+        z_log_var=z_log_var,
+        decoder_input=decoder_input,
+        scale=scale,
+    )
     overrides = (
         *(read_overrides(tolerances) if tolerances else ()),
         *(parse_override(text) for text in tolerance or ()),
     )
-    opened = Bundle.open(bundle)
+    formats, opened = parse_formats(format), Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
         task = display.add_task(
-            "loading the reference", total=_count_subjects(opened, format, precision)
+            "loading the reference", total=_count_subjects(opened, formats, precision)
         )
-        compared_with = _reference(opened, reference, data)
+        compared_with = _reference(opened, reference, taken_apart, data)
         report = check_parity(
             opened,
             compared_with,
-            formats=tuple(format or Format),
+            formats=formats or None,
             precisions=tuple(precision or Precision),
             overrides=overrides,
             threads=threads,
@@ -126,13 +152,13 @@ def parity(
     if junit is not None:
         _write_junit(report, junit)
     if explain and not as_json:
-        _explain(report, bundle, reference, verbose=verbose)
+        _explain(report, bundle, reference, taken_apart, verbose=verbose)
     if not report.passed:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _count_subjects(
-    bundle: Bundle, formats: list[Format] | None, precisions: list[Precision] | None
+    bundle: Bundle, formats: tuple[Format, ...], precisions: list[Precision] | None
 ) -> int:
     """Artifacts, and the pairs that are checked in a row as well."""
     from vae_edge.parity import pairs
@@ -144,26 +170,31 @@ def _count_subjects(
     return count
 
 
-def _reference(bundle: Bundle, model: Path | None, data: Path | None) -> Reference:
+def _reference(
+    bundle: Bundle, model: Path | None, split: SplitOptions, data: Path | None
+) -> Reference:
     from vae_edge.parity import golden_reference, live_reference
 
-    if model is None and data is None:
+    is_live = model is not None or split.encoder is not None
+    if not is_live and data is None:
         return golden_reference(bundle)
-    if model is None:
+    if not is_live:
         return _on_data(bundle, *_most_exact(bundle), data)
     from vae_edge.keras_vae import load_keras_vae, open_keras_runner
 
-    vae = load_keras_vae(model)
+    vae = load_keras_vae(model, split)
+    print_notes(vae.notes)
+    source = model if model is not None else f"{split.encoder} and {split.decoder}"
     expected = bundle.manifest.model
     if (vae.image_shape, vae.latent_dim) != (expected.image_shape, expected.latent_dim):
         raise ParityError(
-            f"{model}: takes images of {vae.image_shape} and has latent_dim {vae.latent_dim}; the "
+            f"{source}: takes images of {vae.image_shape} and has latent_dim {vae.latent_dim}; the "
             f"bundle was exported from a model with {expected.image_shape} and "
             f"{expected.latent_dim}. Give the model that the bundle was exported from."
         )
     if vae.source_sha256 != expected.source_sha256:
         note(
-            f"note: {model} is not the file that the bundle was exported from (their SHA-256 "
+            f"note: {source} is not the file that the bundle was exported from (their SHA-256 "
             "differ), so differences may be the model's and not the export's."
         )
     halves = [open_keras_runner(vae, component) for component in Component]
@@ -200,14 +231,21 @@ def _most_exact(bundle: Bundle) -> tuple[Runner, Runner]:
     return bundle.open_runner(found[0]), bundle.open_runner(found[1])
 
 
-def _explain(report: ParityReport, bundle: Path, reference: Path | None, *, verbose: bool) -> None:
+def _explain(
+    report: ParityReport,
+    bundle: Path,
+    reference: Path | None,
+    split: SplitOptions,
+    *,
+    verbose: bool,
+) -> None:
     from vae_edge.cli.explain import explain_files, print_explanations
 
     files = [s.file for s in report.subjects if s.file is not None]
     failed = [s.file for s in report.subjects if s.file is not None and not s.passed]
     try:
         with quiet(verbose), interruptible("The verdict above stands."):
-            found, _ = explain_files(bundle, reference, failed or files)
+            found, _ = explain_files(bundle, reference, failed or files, split)
     except VaeEdgeError as error:
         # The verdict decides the exit code, whether or not it can be explained.
         note(f"note: --explain: {error}")

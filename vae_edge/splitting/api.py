@@ -9,13 +9,13 @@ from typing import Any
 from vae_edge.bundle import sha256_of
 from vae_edge.errors import ModelError, UsageError
 from vae_edge.keras_vae import KerasVAE, default_name
+from vae_edge.split_options import SplitOptions
 from vae_edge.splitting.custom_code import import_modules
 from vae_edge.splitting.finding import split_pair, split_whole
 from vae_edge.splitting.halves import Halves, check_halves
 from vae_edge.splitting.loading import import_keras, load_model
-from vae_edge.splitting.options import SplitOptions
 
-__all__ = ["load", "source_sha256", "split"]
+__all__ = ["load", "name_of", "source_sha256", "split"]
 
 _PLAIN = SplitOptions()
 
@@ -42,10 +42,8 @@ def load(path: str | Path | None, options: SplitOptions = _PLAIN) -> KerasVAE:
         halves = split_whole(loaded[0].model, options, where)
     else:
         halves = split_pair(loaded[0].model, loaded[1].model, options, where)
-    name = default_name(files[0])
-    if len(files) > 1 and files[0].stem in ("encoder", "vae_encoder"):
-        name = default_name(files[0].with_name("model.keras"))
-    return _taken_apart(halves, name, source_sha256(path, options), where, notes)
+    name, sha256 = name_of(path, options), source_sha256(path, options)
+    return _taken_apart(halves, name, sha256, where, notes)
 
 
 def split(
@@ -77,6 +75,16 @@ def split(
     else:
         halves = split_pair(model, decoder, options, where)
     return _taken_apart(halves, name, _weights_sha256(halves), where)
+
+
+def name_of(path: str | Path | None, options: SplitOptions = _PLAIN) -> str:
+    """Name a model after its file, or after the directory of its halves.
+
+    Raises:
+        UsageError: a whole model and halves beside it, or neither.
+    """
+    files = _files(path, options)
+    return default_name(files[0] if len(files) == 1 else files[0].with_name("model.keras"))
 
 
 def source_sha256(path: str | Path | None, options: SplitOptions = _PLAIN) -> str:

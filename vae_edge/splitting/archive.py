@@ -86,8 +86,8 @@ def _check_file(path: Path) -> None:
         kind = "SavedModel directories" if path.is_dir() else f"{path.suffix or 'such'} files"
         raise ModelError(
             f"{path}: expected a .keras file (Keras 3); {kind} are not loaded, because "
-            "HDF5, SavedModel and pickles can run code when they are. Load it where you trust it, and save it as "
-            "model.save('model.keras')."
+            "HDF5, SavedModel and pickles can run code when they are. Load it where you trust "
+            "it, and save it again: model.save('model.keras')."
         )
     try:
         content_is_zip = zipfile.is_zipfile(path)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from vae_edge.errors import ModelError
+from vae_edge.split_options import SplitOptions
 from vae_edge.splitting.flat_graph import FlatGraph, Traced, Value, functional_of
 from vae_edge.splitting.halves import Halves, build_decoder, build_encoder
 from vae_edge.splitting.lookup import candidates, find_z, shape_text
-from vae_edge.splitting.options import SplitOptions
 from vae_edge.splitting.posterior import (
     SAY_WHERE,
     posterior_as_told,

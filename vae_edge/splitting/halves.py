@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vae_edge.errors import ModelError
+from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, Value, flatten, functional_of
 from vae_edge.splitting.heads import simplified, to_log_var, z_tensors
-from vae_edge.splitting.options import Scale
 from vae_edge.splitting.sampling import Posterior
 from vae_edge.splitting.stand_ins import missing_of
 from vae_edge.splitting.tracing import open_layers

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Value
-from vae_edge.splitting.options import Scale
 from vae_edge.splitting.sampling import Part, Posterior
 
 __all__ = ["Named", "by_name", "scale_of_name", "simplified", "to_log_var", "z_tensors"]

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from vae_edge.errors import ModelError
+from vae_edge.split_options import Scale, SplitOptions
 from vae_edge.splitting.flat_graph import FlatGraph, Value
 from vae_edge.splitting.heads import Named, by_name
 from vae_edge.splitting.lookup import candidates, find_output, shape_text
-from vae_edge.splitting.options import Scale, SplitOptions
 from vae_edge.splitting.sampling import Part, Posterior, Sampling, measure_posterior
 
 __all__ = ["SAY_WHERE", "posterior_as_told", "posterior_of_outputs", "posterior_of_sampling"]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Step, Value
-from vae_edge.splitting.options import Scale
 from vae_edge.splitting.stand_ins import missing_of
 from vae_edge.terms import FloatArray
 
@@ -161,7 +161,7 @@ def find_sampling(graph: FlatGraph, target: Value | None = None) -> Sampling | N
 
 
 def _fits(cut: Sampling) -> bool:
-    """Whether z is made of one tensor of its size for each of mean and spread, or of one for both."""
+    """Whether z is made of two tensors of its size, or of one that holds both."""
     sizes = [head.size for head in cut.heads]
     return cut.z.size is not None and sizes in ([cut.z.size] * 2, [2 * cut.z.size])
 

@@ -34,12 +34,15 @@ class LiveModel:
 
     def __init__(self, sha256="ab" * 32, image_shape=(4, 4, 1), latent_dim=2):
         self.source_sha256, self.image_shape, self.latent_dim = sha256, image_shape, latent_dim
+        self.notes = ()
 
 
 @pytest.fixture
 def live(monkeypatch, fake_runner):
     def install(**attributes):
-        monkeypatch.setattr(vae_edge.keras_vae, "load_keras_vae", lambda _: LiveModel(**attributes))
+        monkeypatch.setattr(
+            vae_edge.keras_vae, "load_keras_vae", lambda *_: LiveModel(**attributes)
+        )
         monkeypatch.setattr(
             vae_edge.keras_vae,
             "open_keras_runner",
@@ -247,7 +250,7 @@ def test_live_model_of_another_shape_is_refused(run_cli, tiny_bundle, live, shap
 
 
 def test_live_model_that_cannot_be_loaded_is_refused(run_cli, tiny_bundle, monkeypatch):
-    def refuse(_):
+    def refuse(*_):
         raise ModelError("model.keras: not a model.")
 
     monkeypatch.setattr(vae_edge.keras_vae, "load_keras_vae", refuse)
