@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.head_to_head_plot import COLOURS, LEAST_ERROR, MARKERS, pareto_front
 from benchmarks.report import BenchmarkReport, CandidateReport, Part
-from benchmarks.sweep_plot import draw_sweep
+from benchmarks.sweep_plot import OTHER_MARKER, draw_sweep
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.files import replaced_file
 from vae_edge.terms import Component
@@ -135,7 +135,7 @@ def _draw(axes: Any, shown: Sequence[tuple[Point, float]], label: str) -> None:
         axes.plot(
             point.latency_us,
             value,
-            marker=MARKERS[candidate.format],
+            marker=MARKERS.get(candidate.format, OTHER_MARKER),
             markersize=9,
             markerfacecolor=colour if on_front else "none",
             markeredgecolor="black" if on_front else colour,

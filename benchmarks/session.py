@@ -31,7 +31,8 @@ _COMPONENTS = {
 }
 _NS_PER_MS = 1e6
 _STATUS = Path("/proc/self/status")
-# What to import for a format, first choice first; what is missing, opening an artifact says.
+# What to import for a format, first choice first. Of a format that another package adds it is not
+# known, and of what is missing, opening an artifact says it.
 _RUNTIMES = {
     Format.TFLITE: ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"),
     Format.ONNX: ("onnxruntime",),
@@ -93,7 +94,7 @@ def _open_keras(task: GroupTask, needed: list[Component]) -> Iterator[Opened]:
 
 def import_runtime(task: GroupTask) -> bool:
     """Import what runs a task's artifacts, and read their manifest; say whether it could be."""
-    for name in _RUNTIMES[task.format] if task.format else ():
+    for name in _RUNTIMES.get(task.format, ()) if task.format else ():
         with contextlib.suppress(ImportError, AttributeError):
             importlib.import_module(name)
             manifest_of(Path(task.source))

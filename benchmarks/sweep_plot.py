@@ -8,9 +8,11 @@ from typing import Any
 from benchmarks.head_to_head_plot import COLOURS, MARKERS
 from benchmarks.report import BenchmarkReport, CandidateReport, Part
 
-__all__ = ["draw_sweep", "sweep_lines"]
+__all__ = ["OTHER_MARKER", "draw_sweep", "sweep_lines"]
 
 _KERAS_COLOUR = "0.5"
+# Of a format that another package adds.
+OTHER_MARKER = "D"
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -58,7 +60,7 @@ def draw_sweep(axes: Any, report: BenchmarkReport, part: Part) -> None:
             list(line),
             [candidate.throughput_per_s for candidate in line.values()],
             linestyle=_STYLES[kept.index(setting) % len(_STYLES)],
-            marker=MARKERS[first.format],
+            marker=MARKERS.get(first.format, OTHER_MARKER),
             markerfacecolor=colour if setting == kept[0] else "none",
             color=colour,
             label=f"{what}, {named}" if named else what,
