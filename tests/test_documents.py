@@ -80,19 +80,22 @@ def shell(tmp_path, make_tiny_bundle):
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in PLACES if blocks_to_run(ROOT / "docs" / name)])
+def test_blocks_of_a_place_run(name, shell):
+    for language, code in blocks_to_run(ROOT / "docs" / name):
+        shell(language, code)
+
+
 @pytest.mark.parametrize(
     "page",
-    [
-        page
-        # anomaly.md needs folders of pictures, and has a test of its own.
-        for page in PAGES
-        if blocks_to_run(page) and page.name != "anomaly.md"
-    ],
+    [page for page in PAGES if blocks_to_run(page) and page.name not in PLACES],
     ids=lambda page: page.name,
 )
-def test_blocks_of_a_page_run(page, shell):
-    for language, code in blocks_to_run(page):
-        shell(language, code)
+def test_blocks_of_another_page_have_a_test_of_their_own(page):
+    tests = [test for test in (ROOT / "tests").rglob("*.py") if test != Path(__file__)]
+
+    assert any(page.name in test.read_text() for test in tests)
 
 
 def test_interpreter_and_compiled_model_agree_as_android_says(shell):
@@ -172,5 +175,5 @@ def test_relative_links_lead_somewhere(text):
 def test_index_lists_every_page_once():
     listed = links((ROOT / "docs" / "README.md").read_text())
 
-    pages = sorted(link for link in listed if "/" not in link)
-    assert pages == sorted(page.name for page in PAGES if page.name != "README.md")
+    listed = sorted(link for link in listed if "/" not in link)
+    assert listed == sorted(page.name for page in PAGES if page.name != "README.md")
