@@ -20,7 +20,7 @@ __all__ = ["Plan", "Selection", "plan", "probes"]
 class Selection:
     """Which artifacts and parts to measure; everything by default."""
 
-    formats: tuple[Format, ...] = tuple(Format)
+    formats: tuple[Format, ...] | None = None
     precisions: tuple[Precision, ...] = tuple(Precision)
     parts: tuple[Part, ...] = tuple(Part)
 

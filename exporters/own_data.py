@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,12 @@ from vae_edge.golden import NO_LABEL
 from vae_edge.image_source import ImageSource, open_images
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.npy_stream import open_npy
-from vae_edge.terms import FloatArray
+from vae_edge.terms import DataKind, FloatArray
 
-__all__ = ["from_path"]
+__all__ = ["from_path", "from_rows"]
 
 Labels = npt.NDArray[np.int16]
+Indices = npt.NDArray[np.int64]
 _TRAIN, _TEST = "x_train", "x_test"
 # Of a set without a test part.
 _HELD_OUT = 0.25
@@ -51,15 +53,7 @@ def from_path(path: Path, vae: KerasVAE, seed: int) -> Representative:
     rng = np.random.default_rng(seed)
     train, test = _parts(path)
     if test is None:
-        count = _count(train, vae)
-        if count < 2:
-            raise DataError(
-                f"{path}: holds {count} row, and at least two are needed: one to calibrate on and "
-                "one to judge by."
-            )
-        order = rng.permutation(count)
-        held = min(GOLDEN_IMAGES, max(1, round(count * _HELD_OUT)))
-        drawn, held_out = order[held : held + CALIBRATION_IMAGES], order[:held]
+        drawn, held_out = _held_out(_count(train, vae), rng, str(path))
         test = train
     else:
         held_out = rng.permutation(_count(test, vae))[:GOLDEN_IMAGES]
@@ -74,6 +68,51 @@ def from_path(path: Path, vae: KerasVAE, seed: int) -> Representative:
         golden=golden,
         golden_labels=labels,
     )
+
+
+def from_rows(
+    rows: npt.NDArray[Any], vae: KerasVAE, seed: int, *, source: str = "rows given"
+) -> Representative:
+    """Draw from an array: what to calibrate on, and a quarter, at most 256, to hold out.
+
+    Args:
+        rows: (count, *image_shape), floats as the encoder takes them, or pictures as uint8 levels.
+        vae: whose shape and preprocessing they have.
+        seed: of what is drawn.
+        source: what they are, for the manifest.
+
+    Raises:
+        DataError: they do not fit the model, or are fewer than two.
+    """
+    shape, pictures = vae.image_shape, vae.preprocessing.kind is DataKind.PICTURE
+    if rows.shape[1:] != shape or rows.dtype.kind not in "fbiu":
+        raise DataError(
+            f"{source}: has {rows.dtype} {rows.shape}; expected floats of (count, "
+            f"{', '.join(map(str, shape))})."
+        )
+    levels = pictures and rows.dtype == np.uint8
+    values = vae.preprocessing.from_levels(rows) if levels else np.asarray(rows, np.float32)
+    vae.preprocessing.check_values(values, source)
+    drawn, held_out = _held_out(len(values), np.random.default_rng(seed), source)
+    return apart(
+        source=source,
+        seed=seed,
+        preprocessing=vae.preprocessing,
+        calibration=values[np.sort(drawn)],
+        golden=values[np.sort(held_out)],
+    )
+
+
+def _held_out(count: int, rng: np.random.Generator, source: str) -> tuple[Indices, Indices]:
+    """Give the rows to calibrate on, and those to hold out, of a set without parts."""
+    if count < 2:
+        raise DataError(
+            f"{source}: holds {count} row, and at least two are needed: one to calibrate on and "
+            "one to judge by."
+        )
+    order = rng.permutation(count)
+    held = min(GOLDEN_IMAGES, max(1, round(count * _HELD_OUT)))
+    return order[held : held + CALIBRATION_IMAGES], order[:held]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,6 +189,15 @@ class Preprocessing:
     def _reordered(self, unit: FloatArray) -> FloatArray:
         return unit[..., ::-1] if self.colour_order is ColourOrder.BGR else unit
 
+    def output_levels(self, values: FloatArray) -> npt.NDArray[np.uint8]:
+        """Give what the decoder gave as the nearest 8-bit levels, in the model's order of channels.
+
+        Raises:
+            DataError: the model gives no pictures.
+        """
+        _ = self.levels
+        return _nearest_levels(self.unit_output(values))
+
     def unit_output(self, values: FloatArray) -> FloatArray:
         """Give what the decoder gave in the unit range, or as it is where there is none."""
         return values if self.output is None else self.output.invert(values)

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from vae_edge.errors import UsageError
 from vae_edge.terms import Fit, Format, Precision
 
 __all__ = [
     "BundlePath",
     "DataDir",
+    "ExportFormats",
     "FitChoice",
     "FormatChoice",
     "ImagesOut",
@@ -19,9 +21,11 @@ __all__ = [
     "Json",
     "MaxError",
     "MinPsnr",
+    "OnlyFormats",
     "PrecisionChoice",
     "Threads",
     "Verbose",
+    "parse_formats",
 ]
 
 BundlePath = Annotated[
@@ -45,11 +49,32 @@ FitChoice = Annotated[
         show_default=False,
     ),
 ]
+# Texts, and no choice that is made before packages are looked at which may add one.
+_FORMATS = "|".join(Format)
 FormatChoice = Annotated[
-    Format | None,
+    str | None,
     typer.Option(
         "--format",
+        metavar=_FORMATS,
         help="Default: the first in the bundle that a runtime is installed for.",
+        show_default=False,
+    ),
+]
+OnlyFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar=_FORMATS,
+        help="Only this format. Repeatable.",
+        show_default=False,
+    ),
+]
+ExportFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar=_FORMATS,
+        help="Repeat for several. Default: both. Or one that an installed package adds.",
         show_default=False,
     ),
 ]
@@ -100,3 +125,21 @@ Verbose = Annotated[
         "--verbose", help="Show what TensorFlow and the converters print, and tracebacks."
     ),
 ]
+
+
+def parse_formats(given: list[str] | None) -> tuple[Format, ...]:
+    """Read `--format`, in the order given and each once; empty where it is left out.
+
+    Raises:
+        UsageError: neither a format nor one that an installed package adds.
+    """
+    found = []
+    for text in given or ():
+        try:
+            found.append(Format(text))
+        except ValueError:
+            raise UsageError(
+                f"--format {text}: expected {' or '.join(Format)}, or a format that an installed "
+                "package adds (docs/api.md)."
+            ) from None
+    return tuple(dict.fromkeys(found))
