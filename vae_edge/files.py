@@ -20,13 +20,18 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to, and move it there when the block ends well.
 
     The suffix stays, because Keras and matplotlib choose the format by it. A crash leaves the old
-    file; what was half written is removed, or overwritten by the next attempt.
+    file; what was half written is removed, or overwritten by the next attempt. An OSError that
+    names no file, as a write to a full disk does, or the one beside, is made to name `path`.
     """
     part = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield part
         _sync(part)
         part.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

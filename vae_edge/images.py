@@ -11,10 +11,19 @@ from PIL import Image
 from vae_edge.errors import DataError
 from vae_edge.files import replaced_file
 from vae_edge.image_source import IMAGE_SUFFIXES, open_images
+from vae_edge.npy_stream import written
 from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.terms import Fit, FloatArray
 
-__all__ = ["IMAGE_SUFFIXES", "Fit", "open_images", "read_images", "tile", "write_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Fit",
+    "open_images",
+    "read_images",
+    "save_image",
+    "tile",
+    "write_image",
+]
 
 
 def read_images(
@@ -52,14 +61,24 @@ def write_image(path: str | Path, image: FloatArray) -> None:
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError(f"{path}: not a picture's name; end it in .png.")
+    with written(path):
+        try:
+            save_image(path, image)
+        except ValueError as error:
+            raise DataError(f"{path}: cannot be written: {error}. End it in .png.") from error
+
+
+def save_image(path: Path, image: FloatArray) -> None:
+    """Write one image as `write_image` does, into a folder that exists.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: the kind of picture cannot hold it.
+    """
     levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     picture: Any = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as part:
-            picture.save(part)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be written: {error}.") from error
+    with replaced_file(path) as part:
+        picture.save(part)
 
 
 def tile(images: FloatArray, columns: int) -> FloatArray:

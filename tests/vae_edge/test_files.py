@@ -89,3 +89,19 @@ def test_write_json_writes_a_dataclass_readably(tmp_path):
     assert json.loads(text) == {"x": 1, "where": ["a", "b"]}
     assert text.startswith('{\n  "x": 1,\n')
     assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("named", [None, "part", "other"])
+def test_error_of_replaced_file_names_the_file_and_not_its_stand_in(tmp_path, named):
+    path = tmp_path / "picture.png"
+
+    def write():
+        with replaced_file(path) as part:
+            given = {None: None, "part": str(part), "other": "source.png"}[named]
+            raise OSError(28, "No space left on device", given)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+
+    assert caught.value.filename == ("source.png" if named == "other" else str(path))
+    assert names(tmp_path) == []

@@ -31,7 +31,7 @@ from vae_edge.cli import (
     reconstruct,
     train,
 )
-from vae_edge.cli.console import print_error
+from vae_edge.cli.console import drop_unwritable_results, print_error, write_whole_results
 from vae_edge.errors import VaeEdgeError
 
 __all__ = ["app", "main"]
@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: arguments without the program's name; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    write_whole_results()
     try:
         app(args=arguments)
     except VaeEdgeError as error:
@@ -115,4 +116,5 @@ def main(argv: Sequence[str] | None = None) -> None:
             "vae-edge or of a library below it: run the same command with --verbose (or with "
             "VAE_EDGE_DEBUG=1 in the environment) and report what it prints."
         )
+    drop_unwritable_results()
     sys.exit(EXIT_COULD_NOT_RUN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "counting",
+    "drop_unwritable_results",
     "interruptible",
     "note",
     "print_error",
@@ -27,6 +29,7 @@ __all__ = [
     "quiet",
     "results",
     "stderr_console",
+    "write_whole_results",
 ]
 
 _Chunk = TypeVar("_Chunk", bound=Sized)
@@ -35,6 +38,30 @@ _PIPE_WIDTH = 140
 
 # Set while `quiet` has redirected file descriptor 2: a duplicate of the real stderr.
 _real_stderr: IO[str] | None = None
+
+
+def write_whole_results() -> None:
+    """Have stdout write all of a text or fail, before anything is written to it.
+
+    Without a buffer (PYTHONUNBUFFERED, as many containers set it) Python takes the half of a text
+    that still went onto a full disk for the whole.
+    """
+    own = sys.__stdout__
+    raw = getattr(own, "buffer", None)
+    # What somebody has put in its place is theirs.
+    if own is None or own is not sys.stdout or not isinstance(raw, io.RawIOBase):
+        return
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=own.encoding, errors=own.errors, line_buffering=True
+    )
+
+
+def drop_unwritable_results() -> None:
+    """Forget what stdout could not take; Python would try once more at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def results() -> Console:
@@ -118,15 +145,13 @@ def quiet(verbose: bool = False) -> Iterator[None]:
     if verbose or _real_stderr is not None:
         yield
         return
-    import tempfile
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
     with (
         os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace") as real,
-        tempfile.TemporaryFile() as sink,
+        open(os.devnull, "wb") as sink,  # noqa: PTH123  no path: it may be `nul`
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_edge.errors import UsageError
-from vae_edge.images import IMAGE_SUFFIXES, tile, write_image
+from vae_edge.images import IMAGE_SUFFIXES, save_image, tile, write_image
 from vae_edge.npy_stream import write_npy, written
 from vae_edge.preprocessing import Preprocessing
 from vae_edge.terms import DataKind, FloatArray
@@ -89,7 +89,7 @@ def write_images(
         files = image_files(part, count)
         for chunk in pictures:
             for image in chunk:
-                write_image(next(files), image)
+                save_image(next(files), image)
 
 
 @contextlib.contextmanager
