@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vae_edge.cli.benchmark_conditions import change
 from vae_edge.cli.console import results
 from vae_edge.cli.tables import new_table
 from vae_edge.errors import UsageError
@@ -64,8 +65,8 @@ def print_sustained(records: Sequence[SustainedRecord], *, emulated: bool = Fals
             f"{record.last_ms * 1000:,.1f}",
             f"{ratio.value:.3f}",
             f"{ratio.low:.3f}-{ratio.high:.3f}",
-            _change(before.clock_mhz, after.clock_mhz, 0),
-            _change(before.temperature_c, after.temperature_c, 1),
+            change(before.clock_mhz, after.clock_mhz, 0),
+            change(before.temperature_c, after.temperature_c, 1),
         )
     out = results()
     out.print()
@@ -74,11 +75,3 @@ def print_sustained(records: Sequence[SustainedRecord], *, emulated: bool = Fals
         if record.after.throttled:
             flags = ", ".join(record.after.throttled)
             out.print(f"{record.file}: the firmware reports {flags}.", soft_wrap=True)
-
-
-def _change(before: float | None, after: float | None, digits: int) -> str:
-    """Write a figure before and after; a dash where the system does not say."""
-    if before is None and after is None:
-        return "-"
-    shown = ["-" if value is None else f"{value:.{digits}f}" for value in (before, after)]
-    return " > ".join(shown)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.measure import Measurement
 
+from vae_edge.cli.benchmark_conditions import conditions
 from vae_edge.cli.benchmark_loading import print_loading
 from vae_edge.cli.benchmark_sweep import print_sweep
 from vae_edge.cli.console import results
@@ -39,6 +40,7 @@ def print_benchmark(report: BenchmarkReport, one_format: Sequence[CandidateRecor
     """
     out = results()
     out.print(f"{report.machine}; {plural(report.settings.threads, 'thread')}", soft_wrap=True)
+    out.print(conditions(report), soft_wrap=True)
     _print_fitting(out, [_table(report, width) for width in (_WIDEST, _WIDE, _NARROW)])
     if report.is_sweep:
         print_sweep(out, report)

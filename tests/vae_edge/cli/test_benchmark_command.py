@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.environment import Environment, MachineState
+from benchmarks.neighbours import Neighbours
 from benchmarks.plan import Selection
 from benchmarks.report import (
     BenchmarkReport,
@@ -28,6 +29,7 @@ from benchmarks.report import (
 from benchmarks.statistics import Interval
 from vae_edge.bundle_writer import BundleWriter
 from vae_edge.cli import main
+from vae_edge.cli.benchmark_conditions import conditions
 from vae_edge.cli.benchmark_sustained import parse_duration
 from vae_edge.cli.benchmark_tables import with_interval
 from vae_edge.errors import ArtifactError
@@ -266,6 +268,28 @@ def test_the_table_shows_keras_and_artifacts(
     assert " ".join(row(out, "encoder", "tflite", "int8")) == figures
     flowing = " ".join(out.split())
     assert "its fastest call (tf.function), with the 95% confidence interval" in flowing
+
+
+@pytest.mark.usefixtures("run")
+def test_conditions_and_versions_are_named(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(bundle) == 0
+    assert "\nfake 1.0, numpy 2.0, Python 3.11\n" in capsys.readouterr().out
+
+
+def test_conditions_before_and_after() -> None:
+    before = replace(STATE, governor="ondemand", clock_mhz=600.4, load_average=0.25, throttled=())
+    after = replace(before, clock_mhz=1800.0, temperature_c=61.04)
+    neighbours = Neighbours(seconds=9.0, others=0.127, stolen=0.0, busiest=())
+    environment = replace(REPORT.environment, before=before, after=after, neighbours=neighbours)
+    assert conditions(replace(REPORT, environment=environment)) == (
+        "governor ondemand; MHz 600 > 1800; deg C - > 61.0; load average 0.2; firmware ok; "
+        "other programs 0.13 cores; fake 1.0, numpy 2.0, Python 3.11"
+    )
+    hot = replace(after, throttled=("throttled now",))
+    text = conditions(replace(REPORT, environment=replace(environment, after=hot)))
+    assert "firmware throttled now;" in text
 
 
 @pytest.mark.usefixtures("run")
