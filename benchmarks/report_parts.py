@@ -111,7 +111,7 @@ class CandidateReport:
         files: artifacts that ran; empty for the Keras model.
         sha256: of each of them.
         size_bytes: of those files together; None for the Keras model.
-        runtime: name and version.
+        runtime: name and version; for Keras those of TensorFlow too.
         threads: threads of its runtime.
         batch: images or latents per inference.
         loops: inferences per sample.

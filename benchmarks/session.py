@@ -115,6 +115,13 @@ def _limit_tensorflow(threads: int) -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
+def _runtime(opened: Opened) -> str:
+    """Name what runs it; Keras computes with TensorFlow, whose version matters as much."""
+    tensorflow = sys.modules.get("tensorflow") if opened.keras_call else None
+    version = getattr(tensorflow, "__version__", None)
+    return opened.runner.runtime + (f", tensorflow {version}" if version else "")
+
+
 def make_input(runner: Runner, component: Component, batch: int, seed: int) -> FloatArray:
     """Give a batch of random images, uniform in [0, 1), or of latents from the prior N(0, I)."""
     rng = np.random.default_rng(seed)
@@ -199,7 +206,7 @@ class Session:
                     part=part,
                     keras_call=items[0].keras_call,
                     batch=batch,
-                    runtime=items[0].runner.runtime,
+                    runtime=_runtime(items[0]),
                     # the Keras model is loaded once, for both its components
                     load_ms=(max if items[0].keras_call else sum)(loads) / _NS_PER_MS,
                     first_inference_ms=sum(first_ns[Part(item.component.value)] for item in items)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +161,13 @@ def test_keras_has_every_part_per_call_and_is_loaded_once() -> None:
         (call, part) for call in KerasCall for part in ALL
     ]
     assert loaded[2].load_ms == 3.0
+
+
+def test_keras_is_named_with_the_tensorflow_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(__version__="2.99"))
+    for call, runtime in ((KerasCall.CALL, "fake 1.0, tensorflow 2.99"), (None, "fake 1.0")):
+        loaded = Bench(calls=(call,)).session.answer(Request(operation="load")).workloads
+        assert {workload.runtime for workload in loaded} == {runtime}
 
 
 def test_calibrating_and_sampling_use_the_workload_that_was_named() -> None:
