@@ -100,6 +100,8 @@ def _table(report: BenchmarkReport, width: int) -> Table:
     columns += [f"p95 {unit}", f"p99 {unit}", "per s", "size"] if width > _NARROW else []
     columns += ["vs Keras", "vs float32"]
     where = "under emulation: NOT the latency on a device" if emulated else "measured here"
+    if report.warnings and not emulated:
+        where += f"; not to be quoted: {plural(len(report.warnings), 'warning')} below"
     table = new_table(f"Latency of {report.model.name}, {where}", *columns, right_from=3)
     order = [str(part) for part in (*Component, "both")]
     for candidate in sorted(report.base, key=lambda c: order.index(str(c.part))):

@@ -413,6 +413,7 @@ def test_warnings_and_skipped_runtimes_go_to_stderr(
     assert "warning: The governor is 'ondemand'. Fix it." in captured.err
     assert "note: int8 onnx was not measured. pip install onnxruntime" in captured.err
     assert "governor" not in captured.out
+    assert "Latency of tiny, measured here; not to be quoted: 1 warning below" in captured.out
 
 
 def test_require_quiet_fails_after_the_result_and_its_reasons(
