@@ -6,6 +6,7 @@ does not concern that machine. A new one is a function and a line in `CHECKS`.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from vae_edge.installing import (
 from vae_edge.machine import HOST_PACKAGES, Machine, this_machine
 from vae_edge.repairs import repair
 
-__all__ = ["CHECKS", "Check", "Finding", "Status", "examine", "is_fit"]
+__all__ = ["CHECKS", "Check", "Finding", "Status", "examine", "is_fit", "runtime_remedy"]
 
 
 class Status(str, Enum):
@@ -89,6 +90,20 @@ def is_fit(findings: list[Finding]) -> bool:
     runtimes = [f for f in findings if f.needed_for in _RUNNING.values()]
     usable = any(f.status in (Status.OK, Status.OPTIONAL) for f in runtimes)
     return usable and not any(f.status in (Status.MISSING, Status.BROKEN) for f in basics)
+
+
+def runtime_remedy(package: str, failure: str) -> str:
+    """Give the command that makes a runtime usable on this machine.
+
+    Args:
+        package: `ai-edge-litert` or `onnxruntime`.
+        failure: why importing it failed.
+    """
+    machine = this_machine(imports=False)
+    if package in machine.installed:
+        return repair(dataclasses.replace(machine, failures={package: failure}), package)
+    wanted = obtainable(machine, package)
+    return install_command(machine, wanted) if wanted else _instead(machine, package)
 
 
 def _python(machine: Machine) -> Finding:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from vae_edge import doctor
 from vae_edge.doctor import Status, examine, is_fit
 from vae_edge.machine import HOST_PACKAGES, Libc, Machine
 
@@ -467,3 +468,28 @@ def test_keras_on_another_backend_cannot_export():
     assert "Keras backend" not in examined(
         installed=DEVICE, keras_backend="jax", keras_backend_from="KERAS_BACKEND"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "package", "remedy"),
+    [
+        ({"installed": {}}, "onnxruntime", "pip install onnxruntime"),
+        (
+            {"installed": {}, "pip_on_path": False},
+            "ai-edge-litert",
+            "-m pip install ai-edge-litert",
+        ),
+        (
+            {"installed": {}, "architecture": "armv7l", "bits": 32},
+            "ai-edge-litert",
+            "pip install tflite-runtime 'numpy<2'",
+        ),
+        ({}, "onnxruntime", "sudo apt-get install libgomp1"),
+    ],
+)
+def test_runner_names_the_command_for_this_machine(monkeypatch, changes, package, remedy):
+    machine = dataclasses.replace(PI, **changes)
+    monkeypatch.setattr(doctor, "this_machine", lambda *, imports: machine)
+    reason = "libgomp.so.1: cannot open shared object file"
+
+    assert doctor.runtime_remedy(package, reason).endswith(remedy)

@@ -34,10 +34,12 @@ def _load_runtime() -> tuple[Any, str]:
             return interpreter, f"{package} {version(package)}"
         except PackageNotFoundError:
             return interpreter, f"{package} (version unknown)"
+    from vae_edge.doctor import runtime_remedy
+
+    remedy = runtime_remedy(_RUNTIMES[0][1], failures[0])
     raise RuntimeMissingError(
         "Running a .tflite artifact needs LiteRT, which cannot be imported: "
-        "pip install ai-edge-litert (64-bit systems), or on 32-bit ARM with Python 3.11 "
-        f"pip install tflite-runtime 'numpy<2'. Tried {'; '.join(failures)}."
+        f"{remedy}. Tried {'; '.join(failures)}. More: vae-edge doctor."
     )
 
 

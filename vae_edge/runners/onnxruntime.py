@@ -28,9 +28,12 @@ def open_onnx(content: bytes, name: str, threads: int) -> Runner:
     try:
         ort: Any = importlib.import_module("onnxruntime")
     except ImportError as error:
+        from vae_edge.doctor import runtime_remedy
+
         raise RuntimeMissingError(
             "Running an .onnx artifact needs ONNX Runtime, which cannot be imported: "
-            f"pip install onnxruntime (64-bit systems). Tried onnxruntime: {error}."
+            f"{runtime_remedy('onnxruntime', str(error))}. Tried onnxruntime: {error}. "
+            "More: vae-edge doctor."
         ) from error
     runtime = f"onnxruntime {ort.__version__}"
     options = ort.SessionOptions()

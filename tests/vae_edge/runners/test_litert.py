@@ -230,7 +230,7 @@ def test_without_any_runtime_the_message_says_what_was_tried(monkeypatch):
 
     with pytest.raises(
         RuntimeMissingError,
-        match=r"pip install ai-edge-litert.*ai-edge-litert: no module; tflite-runtime: _ARRAY_API",
+        match=r"pip install .*ai-edge-litert: no module; tflite-runtime: _ARRAY_API",
     ):
         open_(b"")
 
