@@ -76,6 +76,7 @@ def prove(
     Raises:
         UnavailableError: pip cannot reach its index.
         ArtifactError: the wheel cannot be built or installed, or the bundle does not run here.
+        UsageError: the bundle fails on the host already.
     """
     steps: list[Step] = []
 
@@ -89,11 +90,11 @@ def prove(
         on_step(steps[-1])
         return seen
 
+    here = device_steps.host_parity(bundle, work)
     wheels = work / "wheel"
     wheels.mkdir()
     wheel = build_wheel(wheels)
     installed = take("install", None, partial(device_steps.install, device, wheel, work))
-    here = device_steps.host_parity(bundle, work)
     subjects: dict[Cpu, tuple[SubjectParity, ...]] = {}
     printed: dict[str, str] = {}
     for cpu in cpus:

@@ -19,7 +19,7 @@ from benchmarks.emulation import Cpu
 from benchmarks.report import read_report
 from vae_edge import codec
 from vae_edge.bundle import Bundle
-from vae_edge.errors import ArtifactError, VaeEdgeError
+from vae_edge.errors import ArtifactError, UsageError, VaeEdgeError
 from vae_edge.images import tile
 from vae_edge.parity import ParityReport, SubjectParity
 from vae_edge.terms import Format, Precision
@@ -198,9 +198,18 @@ def host_parity(bundle: Bundle, work: Path) -> ParityReport:
 
     Raises:
         ArtifactError: it cannot be compared here.
+        UsageError: it fails here already, so that a failure on a device would say nothing of it.
     """
     command = (sys.executable, "-m", "vae_edge", "parity", str(bundle.path), "--json")
-    return _parity_of(_on_host(command, work))
+    report = _parity_of(_on_host(command, work))
+    if not report.passed:
+        failed = [f"{s.subject} {s.precisions} {s.format}" for s in report.subjects if not s.passed]
+        raise UsageError(
+            f"{bundle.path}: fails on the host already, on {bundle.manifest.golden.images} golden "
+            f"images: {', '.join(failed)}. Limits on averages need enough of them: take more with "
+            "--images, or export the bundle again."
+        )
+    return report
 
 
 def check_picture(machine: Machine, cpu: Cpu, work: Path, bundle: Bundle) -> Seen:

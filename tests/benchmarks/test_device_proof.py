@@ -24,7 +24,7 @@ from benchmarks.device_steps import Seen
 from benchmarks.emulation import Cpu
 from vae_edge import codec
 from vae_edge.bundle import Bundle
-from vae_edge.errors import ArtifactError, BundleError
+from vae_edge.errors import ArtifactError, BundleError, UsageError
 from vae_edge.golden import GoldenVectors
 from vae_edge.manifest import MetricRecord
 from vae_edge.parity import ParityReport, SubjectParity, check_parity, golden_reference
@@ -225,6 +225,15 @@ def test_an_artifact_that_was_passed_over_fails(bundle: Bundle) -> None:
     seen = device_steps.check_parity(machine, Cpu.A76, Path(), bundle, 1)
     assert not seen.passed
     assert "not checked: " in seen.detail
+
+
+def test_a_bundle_that_fails_on_the_host_says_nothing_of_a_device(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = json.dumps(codec.encode(report(subject(passed=False))))
+    monkeypatch.setattr(device_steps, "_on_host", lambda *_: finished(1, bad))
+    with pytest.raises(UsageError, match=r"decoder int8 tflite.*--images"):
+        device_steps.host_parity(bundle, Path())
 
 
 @pytest.mark.parametrize(
