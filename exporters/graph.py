@@ -65,8 +65,19 @@ class Activation(str, Enum):
     SIGMOID = "sigmoid"
     SILU = "silu"
     GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
     SOFTPLUS = "softplus"
+    SOFTSIGN = "softsign"
     SELU = "selu"
+    MISH = "mish"
+    HARD_SIGMOID = "hard_sigmoid"
+    HARD_SILU = "hard_silu"
+    EXP = "exp"
+    LOG = "log"
+    SQUARE = "square"
+    SQRT = "sqrt"
+    RSQRT = "rsqrt"
+    ABS = "abs"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -76,7 +87,11 @@ class BinaryKind(str, Enum):
     """A function of two values at the same place."""
 
     ADD = "add"
+    SUBTRACT = "subtract"
     MULTIPLY = "multiply"
+    DIVIDE = "divide"
+    MAXIMUM = "maximum"
+    MINIMUM = "minimum"
 
 
 def same_pads(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -268,13 +283,13 @@ class Activate:
 
 @dataclass(frozen=True, kw_only=True)
 class Binary:
-    """Two tensors of one shape, value by value."""
+    """Two tensors value by value; of one rank, where either may have size 1 along an axis."""
 
     kind: BinaryKind
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Give the output's shape."""
-        return inputs[0]
+        return tuple(int(n) for n in np.broadcast_shapes(*inputs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ such has to state them. Convolutions have their channels first here, as ONNX def
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Any
@@ -17,11 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.graph import (
-    Activate,
     Activation,
-    Affine,
-    Binary,
-    BinaryKind,
     Concat,
     Conv,
     ConvTranspose,
@@ -36,12 +32,12 @@ from exporters.graph import (
     SumShifted,
     Transpose,
 )
+from exporters.onnx_operators import objection, writable, write_operator
 from exporters.quantization.plan import (
     QuantizationPlan,
     Range,
     WeightMode,
 )
-from vae_edge.errors import ExportError
 from vae_edge.terms import FloatArray
 
 __all__ = ["OPSET", "unwritable", "write_onnx"]
@@ -50,9 +46,6 @@ __all__ = ["OPSET", "unwritable", "write_onnx"]
 OPSET = 18
 _IR_VERSION = 8
 _WRITABLE = (
-    Activate,
-    Affine,
-    Binary,
     Concat,
     Conv,
     ConvTranspose,
@@ -70,9 +63,11 @@ _MIN_ELEMENTS = 64
 def unwritable(graph: Graph) -> str | None:
     """Say why a graph cannot be written here, or None where it can."""
     for node in graph.nodes:
-        if not isinstance(node.op, _WRITABLE):
+        if not (isinstance(node.op, _WRITABLE) or writable(node.op)):
             kind = getattr(node.op, "kind", type(node.op).__name__)
             return f"{node.name} ({kind}) has no direct form"
+        if (reason := objection(node.op)) is not None:
+            return f"{node.name} {reason}"
         if isinstance(node.op, (Conv, ConvTranspose)):
             if node.op.layout is not Layout.CHANNELS_FIRST:
                 return f"{node.name} has its channels last"
@@ -166,13 +161,28 @@ class _Writer:
                 self._onnx.helper.make_node("Identity", [tensor], [name], name=f"{name}/named")
             )
 
-    # Tensors
+    # Tensors, also for operators of other modules
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shapes of the graph's tensors, of one row."""
+        return self._graph.shapes
+
+    @property
+    def batch(self) -> int | None:
+        """Rows per inference; None for any number."""
+        return self._batch
+
+    def made(self, node: Node, value: str) -> None:
+        """State what a node's tensor is."""
+        (self._stored if node.output in self._plan.integer else self._real)[node.output] = value
 
     def _fresh(self, stem: str) -> str:
         self._count += 1
         return f"{stem}:{self._count}"
 
-    def _constant(self, stem: str, values: npt.NDArray[Any]) -> str:
+    def constant(self, stem: str, values: npt.NDArray[Any]) -> str:
+        """Store values, each content once."""
         values = np.asarray(values)
         content = np.ascontiguousarray(values).tobytes()
         key = (content, str(values.dtype), values.shape)
@@ -185,11 +195,12 @@ class _Writer:
         return self._by_content[key]
 
     def _integers(self, stem: str, values: Sequence[int]) -> str:
-        return self._constant(stem, np.asarray(values, np.int64))
+        return self.constant(stem, np.asarray(values, np.int64))
 
-    def _add(
+    def add(
         self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any
     ) -> str:
+        """Add an operator and give its output."""
         output = output or self._fresh(kind.lower())
         self._nodes.append(
             self._onnx.helper.make_node(
@@ -206,29 +217,29 @@ class _Writer:
 
     def _scale(self, range_: Range) -> list[str]:
         return [
-            self._constant("scale", np.asarray(range_.scale, np.float32)),
-            self._constant("zero_point", self._zero_of(range_)),
+            self.constant("scale", np.asarray(range_.scale, np.float32)),
+            self.constant("zero_point", self._zero_of(range_)),
         ]
 
     def _as_real(self, tensor: str) -> str:
         if tensor not in self._real:
             parameters = self._scale(self._plan.ranges[tensor])
-            self._real[tensor] = self._add("DequantizeLinear", [self._stored[tensor], *parameters])
+            self._real[tensor] = self.add("DequantizeLinear", [self._stored[tensor], *parameters])
         return self._real[tensor]
 
     def _as_integer(self, tensor: str) -> str:
         if tensor not in self._stored:
             parameters = self._scale(self._plan.ranges[tensor])
-            self._stored[tensor] = self._add("QuantizeLinear", [self._real[tensor], *parameters])
+            self._stored[tensor] = self.add("QuantizeLinear", [self._real[tensor], *parameters])
         return self._stored[tensor]
 
-    def _inputs(self, node: Node) -> list[str]:
+    def inputs(self, node: Node) -> list[str]:
+        """Give what a node reads, as integers or floats as it computes."""
         read = self._as_integer if node.output in self._plan.integer else self._as_real
         return [read(name) for name in node.inputs]
 
     def _make(self, node: Node, kind: str, inputs: Sequence[str], **attributes: Any) -> None:
-        made = self._add(kind, inputs, **attributes)
-        (self._stored if node.output in self._plan.integer else self._real)[node.output] = made
+        self.made(node, self.add(kind, inputs, **attributes))
 
     def _float_weights(self, node: Node, kernel: FloatArray, order: tuple[int, ...]) -> str:
         """Weights of an operator that computes in float, laid out, and stored as the plan says.
@@ -238,28 +249,26 @@ class _Writer:
         """
         stem, mode = f"{node.output}/kernel", self._plan.weight_mode(node.output)
         if mode is WeightMode.FLOAT32 or kernel.size < _MIN_ELEMENTS:
-            return self._constant(stem, kernel.transpose(order))
+            return self.constant(stem, kernel.transpose(order))
         if mode is WeightMode.FLOAT16:
             limit = np.finfo(np.float16).max
             narrow = np.clip(kernel, -limit, limit).astype(np.float16).transpose(order)
-            return self._add(
-                "Cast", [self._constant(stem, narrow)], to=self._onnx.TensorProto.FLOAT
-            )
+            return self.add("Cast", [self.constant(stem, narrow)], to=self._onnx.TensorProto.FLOAT)
         weights = self._plan.int8_weights(node.output, kernel)
-        stored = self._constant(stem, weights.stored.transpose(order))
-        widened = self._add("Cast", [stored], to=self._onnx.TensorProto.FLOAT)
+        stored = self.constant(stem, weights.stored.transpose(order))
+        widened = self.add("Cast", [stored], to=self._onnx.TensorProto.FLOAT)
         # One scale per entry of the last axis before it was laid out: output channels, and of a
         # transposed convolution input channels.
         shape = [1] * kernel.ndim
         shape[order.index(kernel.ndim - 1)] = len(weights.scales)
-        scales = self._constant(f"{node.output}/scales", weights.scales.reshape(shape))
-        return self._add("Mul", [widened, scales])
+        scales = self.constant(f"{node.output}/scales", weights.scales.reshape(shape))
+        return self.add("Mul", [widened, scales])
 
     # Operators
 
     @singledispatchmethod
     def _write(self, op: Any, node: Node) -> None:
-        raise ExportError(f"{node.name}: {type(op).__name__} has no direct ONNX form.")
+        write_operator(op, node, self)
 
     @_write.register
     def _write_conv(self, op: Conv, node: Node) -> None:
@@ -271,13 +280,13 @@ class _Writer:
             "pads": [top, left, bottom, right],
             "group": op.groups,
         }
-        inputs = self._inputs(node)
+        inputs = self.inputs(node)
         if node.output in self._plan.integer:
             self._integer_conv(op, node, inputs, attributes)
             return
         kernel = self._float_weights(node, op.kernel, (3, 2, 0, 1))
-        total = self._add(
-            "Conv", [*inputs, kernel, self._constant(f"{node.output}/bias", op.bias)], **attributes
+        total = self.add(
+            "Conv", [*inputs, kernel, self.constant(f"{node.output}/bias", op.bias)], **attributes
         )
         self._real[node.output] = self._clamped(total, op.activation)
 
@@ -286,10 +295,10 @@ class _Writer:
         ends = op.overhang(self._graph.shapes[node.inputs[0]])
         # (h, w, out, in) to (in, out, h, w)
         kernel = self._float_weights(node, op.kernel, (3, 2, 0, 1))
-        bias = self._constant(f"{node.output}/bias", op.bias)
-        total = self._add(
+        bias = self.constant(f"{node.output}/bias", op.bias)
+        total = self.add(
             "ConvTranspose",
-            [*self._inputs(node), kernel, bias],
+            [*self.inputs(node), kernel, bias],
             kernel_shape=list(op.kernel.shape[:2]),
             strides=list(op.strides),
             pads=[*op.pads_before, *(max(end, 0) for end in ends)],
@@ -303,19 +312,19 @@ class _Writer:
         weights = self._plan.int8_weights(node.output, op.kernel)
         source, target = self._plan.ranges[node.inputs[0]], self._plan.ranges[node.output]
         kernel = [
-            self._constant(f"{node.output}/kernel", weights.stored.transpose(3, 2, 0, 1)),
-            self._constant(f"{node.output}/scales", weights.scales),
-            self._constant("zeros", np.zeros(len(weights.scales), np.int8)),
+            self.constant(f"{node.output}/kernel", weights.stored.transpose(3, 2, 0, 1)),
+            self.constant(f"{node.output}/scales", weights.scales),
+            self.constant("zeros", np.zeros(len(weights.scales), np.int8)),
         ]
         bias = np.rint(op.bias / (weights.scales.astype(np.float64) * source.scale))
-        made = self._add(
+        made = self.add(
             "QLinearConv",
             [
                 *inputs,
                 *self._scale(source),
                 *kernel,
                 *self._scale(target),
-                self._constant(f"{node.output}/bias", bias.astype(np.int32)),
+                self.constant(f"{node.output}/bias", bias.astype(np.int32)),
             ],
             **attributes,
         )
@@ -324,22 +333,22 @@ class _Writer:
         if op.activation is not None and (
             target.low < 0 or (op.activation is Activation.RELU6 and target.high > 6)
         ):
-            real = self._add("DequantizeLinear", [made, *self._scale(target)])
+            real = self.add("DequantizeLinear", [made, *self._scale(target)])
             clamped = self._clamped(real, op.activation)
-            made = self._add("QuantizeLinear", [clamped, *self._scale(target)])
+            made = self.add("QuantizeLinear", [clamped, *self._scale(target)])
         self._stored[node.output] = made
 
     def _clamped(self, value: str, activation: Activation | None) -> str:
         if activation is None:
             return value
         if activation is Activation.RELU:
-            return self._add("Relu", [value])
-        bounds = [self._constant("bound", np.asarray(bound, np.float32)) for bound in (0, 6)]
-        return self._add("Clip", [value, *bounds])
+            return self.add("Relu", [value])
+        bounds = [self.constant("bound", np.asarray(bound, np.float32)) for bound in (0, 6)]
+        return self.add("Clip", [value, *bounds])
 
     @_write.register
     def _write_dense(self, op: Dense, node: Node) -> None:
-        bias = self._constant(f"{node.output}/bias", op.bias)
+        bias = self.constant(f"{node.output}/bias", op.bias)
         if node.output in self._plan.integer_input:
             self._integer_product(op, node, bias)
             return
@@ -350,22 +359,20 @@ class _Writer:
                 kernel=np.asarray(scales[:, np.newaxis] * op.kernel, np.float32),
                 bias=np.asarray(before @ op.kernel + op.bias, np.float32),
             )
-            bias = self._constant(f"{node.output}/bias", op.bias)
+            bias = self.constant(f"{node.output}/bias", op.bias)
         else:
-            (source,) = self._inputs(node)
+            (source,) = self.inputs(node)
         if node.output in self._plan.dynamic:
-            total = self._add("Add", [self._dynamic_product(op, node, source), bias])
+            total = self.add("Add", [self._dynamic_product(op, node, source), bias])
             self._real[node.output] = self._clamped(total, op.activation)
             return
         kernel = self._float_weights(node, op.kernel, (0, 1))
         if self._sums(node) and self._batch == 1 and op.activation is None:
             # The sum wants every map as a row: the same product, transposed.
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
-            source = self._add("Reshape", [source, rows])
-            column = self._constant(f"{node.output}/bias", op.bias.reshape(-1, 1))
-            self._maps[node.output] = self._add(
-                "Gemm", [kernel, source, column], transA=1, transB=1
-            )
+            source = self.add("Reshape", [source, rows])
+            column = self.constant(f"{node.output}/bias", op.bias.reshape(-1, 1))
+            self._maps[node.output] = self.add("Gemm", [kernel, source, column], transA=1, transB=1)
             return
         self._real[node.output] = self._product(op, node, source, kernel, bias)
 
@@ -387,26 +394,26 @@ class _Writer:
         shape = self._graph.shapes[node.output]
         if len(shape) > 1:
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
-            source = self._add("Reshape", [source, rows])
-        total = self._clamped(self._add("Gemm", [source, kernel, bias]), op.activation)
+            source = self.add("Reshape", [source, rows])
+        total = self._clamped(self.add("Gemm", [source, kernel, bias]), op.activation)
         if len(shape) > 1:
             batch = -1 if self._batch is None else self._batch
-            total = self._add("Reshape", [total, self._integers("shape", [batch, *shape])])
+            total = self.add("Reshape", [total, self._integers("shape", [batch, *shape])])
         return total
 
     def _integer_product(self, op: Dense, node: Node, bias: str) -> None:
         """Integers in, float out: the sum is scaled once, and no output range is needed."""
         range_ = self._plan.ranges[node.inputs[0]]
         weights = self._plan.int8_weights(node.output, op.kernel)
-        product = self._add(
+        product = self.add(
             "MatMulInteger",
             [
                 self._as_integer(node.inputs[0]),
-                self._constant(f"{node.output}/kernel", weights.stored),
-                self._constant("zero_point", self._zero_of(range_)),
+                self.constant(f"{node.output}/kernel", weights.stored),
+                self.constant("zero_point", self._zero_of(range_)),
             ],
         )
-        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
+        real = self.add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
         scales = np.asarray(weights.scales * np.float32(range_.scale), np.float32)
         rectified = op.activation is not None
         if self._sums(node) and len(scales) == 1 and not np.any(op.bias) and not rectified:
@@ -417,8 +424,8 @@ class _Writer:
             # They are matrix products themselves: they take scales and bias into their weights.
             self._folded[node.output] = real, scales, op.bias
             return
-        scaled = self._add("Mul", [real, self._constant(f"{node.output}/scales", scales)])
-        self._real[node.output] = self._clamped(self._add("Add", [scaled, bias]), op.activation)
+        scaled = self.add("Mul", [real, self.constant(f"{node.output}/scales", scales)])
+        self._real[node.output] = self._clamped(self.add("Add", [scaled, bias]), op.activation)
 
     def _dynamic_product(self, op: Dense, node: Node, source: str) -> str:
         """Values quantized as they come, by their own range."""
@@ -432,11 +439,11 @@ class _Writer:
                 name=self._fresh("DynamicQuantizeLinear"),
             )
         )
-        kernel = self._constant(f"{node.output}/kernel", weights.stored)
-        product = self._add("MatMulInteger", [stored, kernel, zero])
-        real = self._add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
-        scales = self._constant(f"{node.output}/scales", weights.scales)
-        return self._add("Mul", [real, self._add("Mul", [scale, scales])])
+        kernel = self.constant(f"{node.output}/kernel", weights.stored)
+        product = self.add("MatMulInteger", [stored, kernel, zero])
+        real = self.add("Cast", [product], to=self._onnx.TensorProto.FLOAT)
+        scales = self.constant(f"{node.output}/scales", weights.scales)
+        return self.add("Mul", [real, self.add("Mul", [scale, scales])])
 
     @_write.register
     def _write_sum_shifted(self, op: SumShifted, node: Node) -> None:
@@ -446,19 +453,19 @@ class _Writer:
         scale = 1.0
         if maps in self._maps:
             shape = self._integers("shape", [batch, count, height * width])
-            columns = self._add("Reshape", [self._maps[maps], shape])
+            columns = self.add("Reshape", [self._maps[maps], shape])
         else:
             unscaled = self._unscaled.get(maps)
             value, scale = unscaled or (self._as_real(maps), 1.0)
             shape = self._integers("shape", [batch, height * width, count])
-            columns = self._add("Transpose", [self._add("Reshape", [value, shape])], perm=[0, 2, 1])
+            columns = self.add("Transpose", [self.add("Reshape", [value, shape])], perm=[0, 2, 1])
         # Col2Im adds into the image where we read from it: its padding is counted from the other
         # end of the kernel, pad' = taps - 1 - pad.
         pads = [
             n - 1 - pair[end] for end in (0, 1) for n, pair in zip(op.taps, op.pads, strict=True)
         ]
         out_height, out_width, channels = self._graph.shapes[node.output]
-        total = self._add(
+        total = self.add(
             "Col2Im",
             [
                 columns,
@@ -468,12 +475,10 @@ class _Writer:
             pads=pads,
         )
         if scale != 1.0:
-            total = self._add(
-                "Mul", [total, self._constant("scale", np.asarray(scale, np.float32))]
-            )
+            total = self.add("Mul", [total, self.constant("scale", np.asarray(scale, np.float32))])
         if np.any(op.bias):
-            bias = self._constant(f"{node.output}/bias", op.bias.reshape(-1, 1, 1))
-            total = self._add("Add", [total, bias])
+            bias = self.constant(f"{node.output}/bias", op.bias.reshape(-1, 1, 1))
+            total = self.add("Add", [total, bias])
         if channels == 1:
             image = [batch, out_height, out_width, 1]
             self._make(node, "Reshape", [total, self._integers("shape", image)])
@@ -481,70 +486,27 @@ class _Writer:
             self._make(node, "Transpose", [total], perm=[0, 2, 3, 1])
 
     @_write.register
-    def _write_activate(self, op: Activate, node: Node) -> None:
-        inputs = self._inputs(node)
-        if op.activation in (Activation.RELU, Activation.RELU6):
-            self._real[node.output] = self._clamped(inputs[0], op.activation)
-        elif op.activation is Activation.SILU:
-            self._make(node, "Mul", [inputs[0], self._add("Sigmoid", inputs)])
-        elif op.activation is Activation.GELU:
-            self._real[node.output] = self._gelu(inputs[0])
-        elif op.activation in (Activation.LEAKY_RELU, Activation.ELU):
-            name = "LeakyRelu" if op.activation is Activation.LEAKY_RELU else "Elu"
-            self._make(node, name, inputs, alpha=op.alpha)
-        elif op.activation is Activation.SELU:
-            # Klambauer et al., "Self-Normalizing Neural Networks", 2017: the constants that Keras
-            # uses, to more digits than the operator's own defaults.
-            self._make(node, "Selu", inputs, alpha=1.6732632423543772, gamma=1.0507009873554805)
-        else:
-            name = {
-                Activation.TANH: "Tanh",
-                Activation.SIGMOID: "Sigmoid",
-                Activation.SOFTPLUS: "Softplus",
-            }[op.activation]
-            self._make(node, name, inputs)
-
-    def _gelu(self, value: str) -> str:
-        """Give x / 2 * (1 + erf(x / sqrt(2))): the operator itself came with opset 20."""
-        root, one, half = (
-            self._constant("gelu", np.asarray(number, np.float32)) for number in (2**0.5, 1, 0.5)
-        )
-        erf = self._add("Erf", [self._add("Div", [value, root])])
-        product = self._add("Mul", [value, self._add("Add", [erf, one])])
-        return self._add("Mul", [product, half])
-
-    @_write.register
-    def _write_affine(self, op: Affine, node: Node) -> None:
-        scale = self._constant(f"{node.output}/scale", op.scale)
-        scaled = self._add("Mul", [*self._inputs(node), scale])
-        self._make(node, "Add", [scaled, self._constant(f"{node.output}/offset", op.offset)])
-
-    @_write.register
-    def _write_binary(self, op: Binary, node: Node) -> None:
-        self._make(node, "Add" if op.kind is BinaryKind.ADD else "Mul", self._inputs(node))
-
-    @_write.register
     def _write_reshape(self, op: Reshape, node: Node) -> None:
         batch = -1 if self._batch is None else self._batch
         shape = self._integers("shape", [batch, *op.to])
-        self._make(node, "Reshape", [*self._inputs(node), shape])
+        self._make(node, "Reshape", [*self.inputs(node), shape])
 
     @_write.register
     def _write_transpose(self, op: Transpose, node: Node) -> None:
         order = [0, *(axis + 1 for axis in op.order)]
-        self._make(node, "Transpose", self._inputs(node), perm=order)
+        self._make(node, "Transpose", self.inputs(node), perm=order)
 
     @_write.register
     def _write_concat(self, op: Concat, node: Node) -> None:
-        self._make(node, "Concat", self._inputs(node), axis=op.axis + 1)
+        self._make(node, "Concat", self.inputs(node), axis=op.axis + 1)
 
     @_write.register
     def _write_pad(self, op: Pad, node: Node) -> None:
         ends = [pair[end] for end in (0, 1) for pair in ((0, 0), *op.pads)]
-        inputs = [*self._inputs(node), self._integers("pads", ends)]
+        inputs = [*self.inputs(node), self._integers("pads", ends)]
         if node.output in self._plan.integer:
             zero = self._zero_of(self._plan.ranges[node.output])
-            inputs.append(self._constant("zero", zero))
+            inputs.append(self.constant("zero", zero))
         self._make(node, "Pad", inputs)
 
     @_write.register
@@ -552,7 +514,7 @@ class _Writer:
         ends = [start + size for start, size in zip(op.starts, op.sizes, strict=True)]
         axes = range(1, len(op.starts) + 1)
         inputs = [
-            *self._inputs(node),
+            *self.inputs(node),
             self._integers("starts", op.starts),
             self._integers("ends", ends),
             self._integers("axes", list(axes)),

@@ -30,6 +30,18 @@ from exporters.graph import (
     SumShifted,
     Transpose,
 )
+from exporters.operators import (
+    Clip,
+    GroupNorm,
+    LayerNorm,
+    Pool,
+    PoolKind,
+    PRelu,
+    Reduce,
+    ReduceKind,
+    Resize,
+    Softmax,
+)
 
 __all__ = ["Observer", "Reweigh", "compute"]
 
@@ -152,7 +164,16 @@ def _activate(op: Activate, x: Any) -> Any:
 
 @_compute.register
 def _binary(op: Binary, x: Any, y: Any) -> Any:
-    return x + y if op.kind is BinaryKind.ADD else x * y
+    tf = _tf()
+    functions: dict[BinaryKind, Callable[[Any, Any], Any]] = {
+        BinaryKind.ADD: tf.add,
+        BinaryKind.SUBTRACT: tf.subtract,
+        BinaryKind.MULTIPLY: tf.multiply,
+        BinaryKind.DIVIDE: tf.divide,
+        BinaryKind.MAXIMUM: tf.maximum,
+        BinaryKind.MINIMUM: tf.minimum,
+    }
+    return functions[op.kind](x, y)
 
 
 @_compute.register
@@ -192,6 +213,84 @@ def _keras_layer(op: KerasLayer, *values: Any) -> Any:
     return op.call(*values)
 
 
+@_compute.register
+def _pool(op: Pool, x: Any) -> Any:
+    tf = _tf()
+    first = op.layout is Layout.CHANNELS_FIRST
+    x = tf.transpose(x, (0, 2, 3, 1)) if first else x
+    size = (1, *op.size, 1)
+    strides = (1, *op.strides, 1)
+    if op.kind is PoolKind.MAX:
+        pads = ((0, 0), *op.pads, (0, 0))
+        y = tf.nn.max_pool2d(tf.pad(x, pads, constant_values=x.dtype.min), size, strides, "VALID")
+    else:
+        # A window over zeros sums what is there; the same over ones counts it.
+        counted = np.pad(np.ones((1, *x.shape[1:3], 1), np.float32), ((0, 0), *op.pads, (0, 0)))
+        count = tf.nn.avg_pool2d(counted, size, strides, "VALID")
+        y = tf.nn.avg_pool2d(_padded(x, (*op.pads, (0, 0))), size, strides, "VALID") / count
+    return tf.transpose(y, (0, 3, 1, 2)) if first else y
+
+
+@_compute.register
+def _reduce(op: Reduce, x: Any) -> Any:
+    tf = _tf()
+    function = {
+        ReduceKind.MEAN: tf.reduce_mean,
+        ReduceKind.MAX: tf.reduce_max,
+        ReduceKind.SUM: tf.reduce_sum,
+    }[op.kind]
+    return function(x, [axis + 1 for axis in op.axes], keepdims=True)
+
+
+@_compute.register
+def _resize(op: Resize, x: Any) -> Any:
+    tf = _tf()
+    first = op.layout is Layout.CHANNELS_FIRST
+    x = tf.transpose(x, (0, 2, 3, 1)) if first else x
+    y = tf.image.resize(x, (op.height, op.width), "bilinear")
+    return tf.transpose(y, (0, 3, 1, 2)) if first else y
+
+
+@_compute.register
+def _layer_norm(op: LayerNorm, x: Any) -> Any:
+    return _standard(x, [-1], op.epsilon) * op.scale + op.offset
+
+
+@_compute.register
+def _group_norm(op: GroupNorm, x: Any) -> Any:
+    tf = _tf()
+    first = op.layout is Layout.CHANNELS_FIRST
+    x = tf.transpose(x, (0, 2, 3, 1)) if first else x
+    height, width, channels = x.shape[1:]
+    grouped = tf.reshape(x, (-1, height * width, op.groups, channels // op.groups))
+    y = tf.reshape(_standard(grouped, [1, 3], op.epsilon), (-1, height, width, channels))
+    y = y * op.scale + op.offset
+    return tf.transpose(y, (0, 3, 1, 2)) if first else y
+
+
+def _standard(x: Any, axes: list[int], epsilon: float) -> Any:
+    tf = _tf()
+    centred = x - tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axes, keepdims=True)
+    return centred * tf.math.rsqrt(variance + epsilon)
+
+
+@_compute.register
+def _prelu(op: PRelu, x: Any) -> Any:
+    tf = _tf()
+    return tf.nn.relu(x) - op.alpha * tf.nn.relu(-x)
+
+
+@_compute.register
+def _clip(op: Clip, x: Any) -> Any:
+    return _tf().clip_by_value(x, op.low, op.high)
+
+
+@_compute.register
+def _softmax(op: Softmax, x: Any) -> Any:  # noqa: ARG001
+    return _tf().nn.softmax(x)
+
+
 def _padded(x: Any, pads: tuple[tuple[int, int], ...]) -> Any:
     return _tf().pad(x, ((0, 0), *pads)) if any(any(pair) for pair in pads) else x
 
@@ -208,8 +307,20 @@ def _activated(x: Any, activation: Activation | None, alpha: float = 0.0) -> Any
         Activation.TANH: tf.nn.tanh,
         Activation.SIGMOID: tf.nn.sigmoid,
         Activation.SILU: tf.nn.silu,
-        Activation.GELU: lambda value: tf.nn.gelu(value, approximate=False),
+        # TensorFlow's own is made of erfc, which tf2onnx does not know.
+        Activation.GELU: lambda value: 0.5 * value * (1.0 + tf.math.erf(value / 2**0.5)),
+        Activation.GELU_TANH: lambda value: tf.nn.gelu(value, approximate=True),
         Activation.SOFTPLUS: tf.nn.softplus,
+        Activation.SOFTSIGN: tf.nn.softsign,
         Activation.SELU: tf.nn.selu,
+        Activation.MISH: lambda value: value * tf.math.tanh(tf.nn.softplus(value)),
+        Activation.HARD_SIGMOID: lambda value: tf.nn.relu6(value + 3.0) / 6.0,
+        Activation.HARD_SILU: lambda value: value * (tf.nn.relu6(value + 3.0) / 6.0),
+        Activation.EXP: tf.exp,
+        Activation.LOG: tf.math.log,
+        Activation.SQUARE: tf.square,
+        Activation.SQRT: tf.sqrt,
+        Activation.RSQRT: tf.math.rsqrt,
+        Activation.ABS: tf.abs,
     }
     return functions[activation](x)

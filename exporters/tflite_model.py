@@ -35,7 +35,7 @@ _MOVES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class TFLiteOperator:
-    """One operator of the main graph.
+    """One operator, of the main graph or of a loop in it.
 
     Attributes:
         name: name in the TFLite schema, e.g. `TRANSPOSE_CONV`.
@@ -65,9 +65,9 @@ class TFLiteModel:
         fb: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
         model = fb.ModelT.InitFromObj(fb.Model.GetRootAsModel(content, 0))
         names = {code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()}
-        (graph,) = model.subgraphs
         operators = []
-        for op in graph.operators:
+        # Loops have their bodies in graphs of their own.
+        for graph, op in ((each, op) for each in model.subgraphs for op in each.operators):
             code = model.operatorCodes[op.opcodeIndex]
             # Codes above 127 stand in the newer field; the older one then holds a placeholder.
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]

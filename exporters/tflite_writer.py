@@ -17,11 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.graph import (
-    Activate,
     Activation,
-    Affine,
-    Binary,
-    BinaryKind,
     Concat,
     Conv,
     Dense,
@@ -42,6 +38,7 @@ from exporters.quantization.plan import (
     Range,
     WeightMode,
 )
+from exporters.tflite_operators import Options, writable, write_operator
 from vae_edge.errors import ExportError
 
 __all__ = ["SIGNATURE", "unwritable", "write_tflite"]
@@ -49,30 +46,22 @@ __all__ = ["SIGNATURE", "unwritable", "write_tflite"]
 SIGNATURE = "serving_default"
 # TFLite counts int8 from -128, a plan from 0.
 _OFFSET = 128
-_WRITABLE = (Activate, Affine, Binary, Concat, Conv, Dense, Pad, Reshape, Slice, Transpose)
-# Sums of several operators in TFLite, which its converter knows best.
-_NO_KERNEL = (Activation.SOFTPLUS, Activation.SELU)
+_WRITABLE = (Concat, Conv, Dense, Pad, Reshape, Slice, Transpose)
 _FUSED = {None: "NONE", Activation.RELU: "RELU", Activation.RELU6: "RELU6"}
 
 
 def unwritable(graph: Graph) -> str | None:
     """Say why a graph cannot be written here, or None where it can."""
     for node in graph.nodes:
-        if not isinstance(node.op, _WRITABLE):
+        if not (isinstance(node.op, _WRITABLE) or writable(node.op)):
             kind = getattr(node.op, "kind", type(node.op).__name__)
             return f"{node.name} ({kind}) has no direct form"
-        if isinstance(node.op, Activate) and node.op.activation in _NO_KERNEL:
-            return f"{node.name} ({node.op.activation}) has no direct form"
         if isinstance(node.op, Conv):
             channels = node.op.kernel.shape[2] * node.op.groups
             if node.op.groups not in (1, channels):
                 return f"{node.name} has {node.op.groups} groups"
             if node.op.layout is not Layout.CHANNELS_LAST:
                 return f"{node.name} has its channels first"
-        if isinstance(node.op, Activate):
-            alpha = node.op.alpha
-            if node.op.activation is Activation.ELU and alpha != 1.0:
-                return f"{node.name} is an ELU of scale {alpha}; TFLite's has 1"
     return None
 
 
@@ -187,7 +176,8 @@ class _Writer:
         parameters.quantizedDimension = axis
         return parameters
 
-    def _constant(self, name: str, values: npt.NDArray[Any], quantization: Any = None) -> int:
+    def constant(self, name: str, values: npt.NDArray[Any], quantization: Any = None) -> int:
+        """Store values, each content once."""
         kind = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "int8": "INT8"}[
             values.dtype.name
         ]
@@ -205,18 +195,37 @@ class _Writer:
         return self._last()
 
     def _integers(self, name: str, values: Sequence[Any]) -> int:
-        return self._constant(name, np.asarray(values, np.int32))
+        return self.constant(name, np.asarray(values, np.int32))
 
-    # Operators
+    # What operators of other modules are written with
 
-    def _operator(
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shapes of the graph's tensors, of one row."""
+        return self._graph.shapes
+
+    @property
+    def batch(self) -> int | None:
+        """Rows per inference; None for any number."""
+        return self._batch
+
+    def is_integer(self, node: Node) -> bool:
+        """Tell whether a node computes in integers."""
+        return node.output in self._plan.integer
+
+    def temporary(self, name: str, shape: Shape) -> int:
+        """Declare a float tensor between operators of one node."""
+        return self._activation(name, shape, None)
+
+    def operator(
         self,
         name: str,
         version: int,
         inputs: Sequence[int],
         output: int,
-        options: tuple[str, Mapping[str, Any]] | None = None,
+        options: Options | None = None,
     ) -> None:
+        """Add an operator."""
         fb = self._fb
         key = (name, version)
         if key not in self._codes:
@@ -244,7 +253,7 @@ class _Writer:
             self._real[tensor] = self._activation(
                 f"{tensor}/real", self._graph.shapes[tensor], None
             )
-            self._operator("DEQUANTIZE", 2, [source], self._real[tensor])
+            self.operator("DEQUANTIZE", 2, [source], self._real[tensor])
         return self._real[tensor]
 
     def _as_integer(self, tensor: str) -> int:
@@ -253,14 +262,16 @@ class _Writer:
             self._stored[tensor] = self._activation(
                 f"{tensor}/int8", self._graph.shapes[tensor], self._plan.ranges[tensor]
             )
-            self._operator("QUANTIZE", 1, [source], self._stored[tensor])
+            self.operator("QUANTIZE", 1, [source], self._stored[tensor])
         return self._stored[tensor]
 
-    def _inputs(self, node: Node) -> list[int]:
+    def inputs(self, node: Node) -> list[int]:
+        """Give what a node reads, as integers or floats as it computes."""
         read = self._as_integer if node.output in self._plan.integer else self._as_real
         return [read(name) for name in node.inputs]
 
-    def _output(self, node: Node) -> int:
+    def output(self, node: Node) -> int:
+        """Declare what a node makes."""
         shape = self._graph.shapes[node.output]
         if node.output in self._plan.integer:
             index = self._activation(node.output, shape, self._plan.ranges[node.output])
@@ -270,7 +281,8 @@ class _Writer:
             self._real[node.output] = index
         return index
 
-    def _fused(self, activation: Activation | None) -> int:
+    def fused(self, activation: Activation | None) -> int:
+        """Give the code of an activation that an operator applies by itself."""
         return int(getattr(self._fb.ActivationFunctionType, _FUSED[activation]))
 
     def _weights(
@@ -292,8 +304,8 @@ class _Writer:
         if not integer and mode is WeightMode.FLOAT32:
             laid_out = kernel.transpose(order)
             return [
-                self._constant(f"{node.output}/kernel", laid_out),
-                self._constant(f"{node.output}/bias", bias),
+                self.constant(f"{node.output}/kernel", laid_out),
+                self.constant(f"{node.output}/bias", bias),
             ], False
         if not integer and mode is WeightMode.FLOAT16:
             return [
@@ -303,26 +315,24 @@ class _Writer:
             ], False
         per_channel = node.output not in self._plan.per_tensor
         weights = self._plan.int8_weights(node.output, kernel)
-        index = self._constant(
+        index = self.constant(
             f"{node.output}/kernel",
             weights.stored.transpose(order),
             self._parameters(weights.scales, [0] * len(weights.scales), axis if per_channel else 0),
         )
         if not integer:
-            return [index, self._constant(f"{node.output}/bias", bias)], True
+            return [index, self.constant(f"{node.output}/bias", bias)], True
         return [index, self._integer_bias(node, weights, bias)], True
 
     def _widened(self, name: str, values: npt.NDArray[np.float32]) -> int:
         """float16 in the file, float32 once the model is loaded: the delegate unpacks it."""
         limit = np.finfo(np.float16).max
-        narrow = self._constant(
-            f"{name}/float16", np.clip(values, -limit, limit).astype(np.float16)
-        )
+        narrow = self.constant(f"{name}/float16", np.clip(values, -limit, limit).astype(np.float16))
         # The phases of a transposed convolution have one bias.
         if narrow not in self._wide:
             self._tensor(name, values.shape, "FLOAT32")
             self._wide[narrow] = self._last()
-            self._operator("DEQUANTIZE", 3, [narrow], self._wide[narrow])
+            self.operator("DEQUANTIZE", 3, [narrow], self._wide[narrow])
         return self._wide[narrow]
 
     def _integer_bias(
@@ -332,7 +342,7 @@ class _Writer:
         stored = np.rint(bias / scales)
         if np.abs(stored).max(initial=0) > np.iinfo(np.int32).max:
             raise ExportError(f"{node.name}: its bias does not fit in 32 bits. Keep it in float.")
-        return self._constant(
+        return self.constant(
             f"{node.output}/bias",
             stored.astype(np.int32),
             self._parameters(scales, [0] * len(scales)),
@@ -340,11 +350,11 @@ class _Writer:
 
     @singledispatchmethod
     def _write(self, op: Any, node: Node) -> None:
-        raise ExportError(f"{node.name}: {type(op).__name__} has no direct TFLite form.")
+        write_operator(op, node, self)
 
     @_write.register
     def _write_conv(self, op: Conv, node: Node) -> None:
-        (source,) = self._inputs(node)
+        (source,) = self.inputs(node)
         shape = self._graph.shapes[node.inputs[0]]
         source, same = self._padded(node, source, shape, op)
         integer = node.output in self._plan.integer
@@ -355,7 +365,7 @@ class _Writer:
             "strideW": op.strides[1],
             "dilationHFactor": op.dilations[0],
             "dilationWFactor": op.dilations[1],
-            "fusedActivationFunction": self._fused(op.activation),
+            "fusedActivationFunction": self.fused(op.activation),
         }
         if op.groups == 1:
             weights, narrow = self._weights(node, op.kernel, op.bias, order=(3, 0, 1, 2), axis=0)
@@ -366,7 +376,7 @@ class _Writer:
             version = 3 if integer else 6 if narrow else 2 if op.dilations != (1, 1) else 1
             kind, name = "DepthwiseConv2DOptions", "DEPTHWISE_CONV_2D"
             options["depthMultiplier"] = op.kernel.shape[3] // op.groups
-        self._operator(name, version, [source, *weights], self._output(node), (kind, options))
+        self.operator(name, version, [source, *weights], self.output(node), (kind, options))
 
     def _padded(self, node: Node, source: int, shape: Shape, op: Conv) -> tuple[int, bool]:
         """The input with zeros around it where `same` would put others; whether it is `same`."""
@@ -392,15 +402,15 @@ class _Writer:
     ) -> None:
         constant = self._integers("pads", [(0, 0), *pads])
         # Zeros of the tensor's own scale: the operator pads with the zero point.
-        self._operator("PAD", 2 if integer else 1, [source, constant], output, ("PadOptions", {}))
+        self.operator("PAD", 2 if integer else 1, [source, constant], output, ("PadOptions", {}))
 
     @_write.register
     def _write_dense(self, op: Dense, node: Node) -> None:
-        inputs = self._inputs(node)
+        inputs = self.inputs(node)
         integer = node.output in self._plan.integer
         weights, narrow = self._weights(node, op.kernel, op.bias, order=(1, 0), axis=0)
         options = {
-            "fusedActivationFunction": self._fused(op.activation),
+            "fusedActivationFunction": self.fused(op.activation),
             "keepNumDims": len(self._graph.shapes[node.output]) > 1,
             "asymmetricQuantizeInputs": narrow and not integer,
         }
@@ -409,100 +419,50 @@ class _Writer:
         if narrow:
             version = 4 if integer else 9
             version = 12 if per_channel else version
-        self._operator(
+        self.operator(
             "FULLY_CONNECTED",
             version,
             [*inputs, *weights],
-            self._output(node),
+            self.output(node),
             ("FullyConnectedOptions", options),
-        )
-
-    @_write.register
-    def _write_activate(self, op: Activate, node: Node) -> None:
-        inputs = self._inputs(node)
-        integer = node.output in self._plan.integer
-        if op.activation is Activation.SILU:
-            middle = self._activation(
-                f"{node.output}/sigmoid", self._graph.shapes[node.output], None
-            )
-            self._operator("LOGISTIC", 1, inputs, middle)
-            self._operator("MUL", 1, [*inputs, middle], self._output(node), ("MulOptions", {}))
-            return
-        name = {
-            Activation.RELU: "RELU",
-            Activation.RELU6: "RELU6",
-            Activation.LEAKY_RELU: "LEAKY_RELU",
-            Activation.ELU: "ELU",
-            Activation.TANH: "TANH",
-            Activation.SIGMOID: "LOGISTIC",
-            Activation.GELU: "GELU",
-        }[op.activation]
-        if op.activation is Activation.ELU and op.alpha != 1.0:
-            raise ExportError(f"{node.name}: TFLite's ELU has a scale of 1; received {op.alpha}.")
-        every: dict[str, tuple[str, Mapping[str, Any]]] = {
-            "LEAKY_RELU": ("LeakyReluOptions", {"alpha": op.alpha}),
-            "GELU": ("GeluOptions", {"approximate": False}),
-        }
-        options = every.get(name)
-        self._operator(name, 2 if integer else 1, inputs, self._output(node), options)
-
-    @_write.register
-    def _write_affine(self, op: Affine, node: Node) -> None:
-        inputs = self._inputs(node)
-        shape = self._graph.shapes[node.output]
-        middle = self._activation(f"{node.output}/scaled", shape, None)
-        scale = self._constant(f"{node.output}/scale", op.scale)
-        offset = self._constant(f"{node.output}/offset", op.offset)
-        self._operator("MUL", 1, [*inputs, scale], middle, ("MulOptions", {}))
-        self._operator("ADD", 1, [middle, offset], self._output(node), ("AddOptions", {}))
-
-    @_write.register
-    def _write_binary(self, op: Binary, node: Node) -> None:
-        name, kind = {
-            BinaryKind.ADD: ("ADD", "AddOptions"),
-            BinaryKind.MULTIPLY: ("MUL", "MulOptions"),
-        }[op.kind]
-        integer = node.output in self._plan.integer
-        self._operator(
-            name, 2 if integer else 1, self._inputs(node), self._output(node), (kind, {})
         )
 
     @_write.register
     def _write_reshape(self, op: Reshape, node: Node) -> None:
         batch = -1 if self._batch is None else self._batch
         shape = [batch, *op.to]
-        inputs = [*self._inputs(node), self._integers("shape", shape)]
-        self._operator(
-            "RESHAPE", 1, inputs, self._output(node), ("ReshapeOptions", {"newShape": shape})
+        inputs = [*self.inputs(node), self._integers("shape", shape)]
+        self.operator(
+            "RESHAPE", 1, inputs, self.output(node), ("ReshapeOptions", {"newShape": shape})
         )
 
     @_write.register
     def _write_transpose(self, op: Transpose, node: Node) -> None:
         order = self._integers("order", [0, *(axis + 1 for axis in op.order)])
-        self._operator(
+        self.operator(
             "TRANSPOSE",
             1,
-            [*self._inputs(node), order],
-            self._output(node),
+            [*self.inputs(node), order],
+            self.output(node),
             ("TransposeOptions", {}),
         )
 
     @_write.register
     def _write_concat(self, op: Concat, node: Node) -> None:
         integer = node.output in self._plan.integer
-        self._operator(
+        self.operator(
             "CONCATENATION",
             2 if integer else 1,
-            self._inputs(node),
-            self._output(node),
+            self.inputs(node),
+            self.output(node),
             ("ConcatenationOptions", {"axis": op.axis + 1}),
         )
 
     @_write.register
     def _write_pad(self, op: Pad, node: Node) -> None:
-        (source,) = self._inputs(node)
+        (source,) = self.inputs(node)
         integer = node.output in self._plan.integer
-        self._pad(source, self._output(node), op.pads, integer=integer)
+        self._pad(source, self.output(node), op.pads, integer=integer)
 
     @_write.register
     def _write_slice(self, op: Slice, node: Node) -> None:
@@ -510,10 +470,10 @@ class _Writer:
         # -1 takes all that is left: the batch may not be known.
         sizes = self._integers("sizes", [-1, *op.sizes])
         integer = node.output in self._plan.integer
-        self._operator(
+        self.operator(
             "SLICE",
             2 if integer else 1,
-            [*self._inputs(node), starts, sizes],
-            self._output(node),
+            [*self.inputs(node), starts, sizes],
+            self.output(node),
             ("SliceOptions", {}),
         )

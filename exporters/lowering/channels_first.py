@@ -1,4 +1,4 @@
-"""Convolutions with their channels first, as ONNX has them, and as few transposes as possible.
+"""Convolutions and their like with channels first, as in ONNX, and as few transposes as possible.
 
 A convolution on (height, width, channels) is one on (channels, height, width) between two
 transposes. Convolutions that read one tensor share the first of them. Two transposes in a row are
@@ -17,8 +17,11 @@ import numpy as np
 
 from exporters.graph import Conv, ConvTranspose, Dense, Graph, Layout, Node, Reshape, Transpose
 from exporters.lowering.base import PassResult, Refusal
+from exporters.operators import GroupNorm, Pool, Resize
 
 __all__ = ["ChannelsFirst", "RemoveTransposes"]
+
+_LAID_OUT = (Conv, ConvTranspose, GroupNorm, Pool, Resize)
 
 _TO_FIRST = (2, 0, 1)
 _TO_LAST = (1, 2, 0)
@@ -26,7 +29,7 @@ _TO_LAST = (1, 2, 0)
 
 @dataclass(frozen=True)
 class ChannelsFirst:
-    """Puts every convolution between transposes."""
+    """Puts convolutions, pooling, resizing and normalisation by groups between transposes."""
 
     @property
     def name(self) -> str:
@@ -34,15 +37,12 @@ class ChannelsFirst:
         return "channels_first"
 
     def __call__(self, graph: Graph) -> PassResult:
-        """Rewrite every convolution."""
+        """Rewrite every one."""
         applied: list[str] = []
         nodes: list[Node] = []
         turned: dict[str, str] = {}
         for node in graph.nodes:
-            if (
-                not isinstance(node.op, (Conv, ConvTranspose))
-                or node.op.layout is Layout.CHANNELS_FIRST
-            ):
+            if not isinstance(node.op, _LAID_OUT) or node.op.layout is Layout.CHANNELS_FIRST:
                 nodes.append(node)
                 continue
             source = node.inputs[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from exporters import graph as ir
+from exporters import operators as more
 from exporters.graph import Activation
 
 # The same examples every time, and none that is judged by how long it takes.
@@ -108,6 +109,46 @@ def chain() -> Callable[..., ir.Graph]:
 
 
 @pytest.fixture(scope="session")
+def more_operators() -> Mapping[str, tuple[tuple[int, ...], Any]]:
+    """Operators of `exporters.operators`, each with the shape of a row for it."""
+    rng = np.random.default_rng(5)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    image = (5, 6, 4)
+    found: dict[str, tuple[tuple[int, ...], Any]] = {
+        "layer norm": (image, more.LayerNorm(epsilon=1e-3, scale=normal(4), offset=normal(4))),
+        "layer norm of a vector": (
+            (7,),
+            more.LayerNorm(epsilon=0.1, scale=normal(7), offset=normal(7)),
+        ),
+        "prelu": (image, more.PRelu(alpha=normal(1, 1, 4))),
+        "prelu of each value": ((3, 4), more.PRelu(alpha=normal(3, 4))),
+        "clip": (image, more.Clip(low=-0.5, high=0.75)),
+        "clip above": (image, more.Clip(low=-math.inf, high=0.5)),
+        "clip below": (image, more.Clip(low=0.25, high=math.inf)),
+        "softmax": (image, more.Softmax()),
+        "resize": (image, more.Resize(height=10, width=18)),
+        "resize to odd sizes": (image, more.Resize(height=3, width=11)),
+    }
+    for groups in (1, 2, 4):
+        norm = more.GroupNorm(groups=groups, epsilon=1e-3, scale=normal(4), offset=normal(4))
+        found[f"norm of {groups} groups"] = image, norm
+    for kind in more.ReduceKind:
+        found[f"{kind.value} of pixels"] = image, more.Reduce(kind=kind, axes=(0, 1))
+        found[f"{kind.value} of channels"] = image, more.Reduce(kind=kind, axes=(2,))
+    for kind in more.PoolKind:
+        found[f"{kind.value} pool"] = image, more.Pool(kind=kind, size=(2, 3), strides=(1, 2))
+        # `same` of a window of 3 x 2 with strides of 2 x 1 on 5 x 6.
+        found[f"{kind.value} pool, same"] = (
+            image,
+            more.Pool(kind=kind, size=(3, 2), strides=(2, 1), pads=((1, 1), (0, 1))),
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
 def from_keras() -> Callable[[Any], ir.Graph]:
     """Read a model of one input and one output, as the `z_mean` of an encoder."""
     import keras
@@ -154,7 +195,20 @@ def _activated(x: np.ndarray, activation: Activation | None, alpha: float = 0.0)
         Activation.SIGMOID: lambda: 1 / (1 + np.exp(-x)),
         Activation.SILU: lambda: x / (1 + np.exp(-x)),
         Activation.GELU: lambda: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+        Activation.GELU_TANH: lambda: (
+            x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+        ),
         Activation.SOFTPLUS: lambda: np.log1p(np.exp(x)),
+        Activation.SOFTSIGN: lambda: x / (1 + np.abs(x)),
+        Activation.MISH: lambda: x * np.tanh(np.log1p(np.exp(x))),
+        Activation.HARD_SIGMOID: lambda: np.clip(x / 6 + 0.5, 0, 1),
+        Activation.HARD_SILU: lambda: x * np.clip(x / 6 + 0.5, 0, 1),
+        Activation.EXP: lambda: np.exp(x),
+        Activation.LOG: lambda: np.log(x),
+        Activation.SQUARE: lambda: x**2,
+        Activation.SQRT: lambda: np.sqrt(x),
+        Activation.RSQRT: lambda: 1 / np.sqrt(x),
+        Activation.ABS: lambda: np.abs(x),
         # Klambauer et al., "Self-Normalizing Neural Networks", 2017.
         Activation.SELU: lambda: (
             1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
@@ -236,7 +290,98 @@ def _(op: ir.Activate, x: np.ndarray) -> np.ndarray:
 
 @_defined.register
 def _(op: ir.Binary, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return x + y if op.kind is ir.BinaryKind.ADD else x * y
+    functions = {
+        ir.BinaryKind.ADD: np.add,
+        ir.BinaryKind.SUBTRACT: np.subtract,
+        ir.BinaryKind.MULTIPLY: np.multiply,
+        ir.BinaryKind.DIVIDE: np.divide,
+        ir.BinaryKind.MAXIMUM: np.maximum,
+        ir.BinaryKind.MINIMUM: np.minimum,
+    }
+    return functions[op.kind](x, y)
+
+
+def _last(x: np.ndarray, layout: ir.Layout) -> np.ndarray:
+    return x.transpose(0, 2, 3, 1) if layout is ir.Layout.CHANNELS_FIRST else x
+
+
+def _back(x: np.ndarray, layout: ir.Layout) -> np.ndarray:
+    return x.transpose(0, 3, 1, 2) if layout is ir.Layout.CHANNELS_FIRST else x
+
+
+@_defined.register
+def _(op: more.Pool, x: np.ndarray) -> np.ndarray:
+    x = _last(x, op.layout)
+    height, width, _ = more.Pool(
+        kind=op.kind, size=op.size, strides=op.strides, pads=op.pads
+    ).shape((x.shape[1:],))
+    y = np.zeros((len(x), height, width, x.shape[3]))
+    reduce = np.max if op.kind is more.PoolKind.MAX else np.mean
+    for row, column in np.ndindex(height, width):
+        top = row * op.strides[0] - op.pads[0][0]
+        left = column * op.strides[1] - op.pads[1][0]
+        # Only what lies in the image.
+        window = x[
+            :, max(top, 0) : max(top + op.size[0], 0), max(left, 0) : max(left + op.size[1], 0)
+        ]
+        y[:, row, column] = reduce(window, axis=(1, 2))
+    return _back(y, op.layout)
+
+
+@_defined.register
+def _(op: more.Reduce, x: np.ndarray) -> np.ndarray:
+    reduce = {
+        more.ReduceKind.MEAN: np.mean,
+        more.ReduceKind.MAX: np.max,
+        more.ReduceKind.SUM: np.sum,
+    }[op.kind]
+    return reduce(x, axis=tuple(axis + 1 for axis in op.axes), keepdims=True)
+
+
+@_defined.register
+def _(op: more.Resize, x: np.ndarray) -> np.ndarray:
+    x = _last(x, op.layout)
+    for axis, size in ((1, op.height), (2, op.width)):
+        places = np.clip((np.arange(size) + 0.5) * x.shape[axis] / size - 0.5, 0, x.shape[axis] - 1)
+        before = np.floor(places).astype(int)
+        share = (places - before).reshape([-1 if each == axis else 1 for each in range(4)])
+        after = np.minimum(before + 1, x.shape[axis] - 1)
+        x = x.take(before, axis) * (1 - share) + x.take(after, axis) * share
+    return _back(x, op.layout)
+
+
+def _standard(x: np.ndarray, axes: tuple[int, ...], epsilon: float) -> np.ndarray:
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
+
+
+@_defined.register
+def _(op: more.LayerNorm, x: np.ndarray) -> np.ndarray:
+    return _standard(x, (-1,), op.epsilon) * op.scale + op.offset
+
+
+@_defined.register
+def _(op: more.GroupNorm, x: np.ndarray) -> np.ndarray:
+    x = _last(x, op.layout)
+    size = x.shape[3] // op.groups
+    parts = [x[..., start : start + size] for start in range(0, x.shape[3], size)]
+    y = np.concatenate([_standard(part, (1, 2, 3), op.epsilon) for part in parts], axis=3)
+    return _back(y * op.scale + op.offset, op.layout)
+
+
+@_defined.register
+def _(op: more.PRelu, x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, op.alpha * x)
+
+
+@_defined.register
+def _(op: more.Clip, x: np.ndarray) -> np.ndarray:
+    return np.clip(x, op.low, op.high)
+
+
+@_defined.register
+def _(op: more.Softmax, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    power = np.exp(x - x.max(axis=-1, keepdims=True))
+    return power / power.sum(axis=-1, keepdims=True)
 
 
 @_defined.register

@@ -153,15 +153,28 @@ def test_operators_compute_what_tensorflow_does(chain, assert_written, shape, op
 
 @pytest.mark.parametrize("activation", list(Activation))
 def test_activations_compute_what_tensorflow_does(chain, assert_written, activation):
-    wide = Affine(scale=np.full(5, 4, np.float32), offset=np.zeros(5, np.float32))
+    # Roots and logarithms are of positive values.
+    positive = activation in (Activation.LOG, Activation.SQRT, Activation.RSQRT)
+    wide = Affine(
+        scale=np.full(5, 4, np.float32), offset=np.full(5, 40 if positive else 0, np.float32)
+    )
     assert_written(chain((3, 4, 5), wide, Activate(activation=activation, alpha=0.3)))
+
+
+def test_more_operators_compute_what_tensorflow_does(chain, assert_written, more_operators):
+    for shape, op in more_operators.values():
+        laid_out = hasattr(op, "layout")
+        if laid_out:
+            with pytest.raises(AssertionError):
+                assert_written(chain(shape, op))
+            shape, op = (shape[2], *shape[:2]), replace(op, layout=Layout.CHANNELS_FIRST)
+        assert_written(chain(shape, op))
 
 
 @pytest.mark.parametrize(
     "op",
     [
-        Binary(kind=BinaryKind.ADD),
-        Binary(kind=BinaryKind.MULTIPLY),
+        *(Binary(kind=kind) for kind in BinaryKind),
         Concat(axis=0),
         Concat(axis=1),
         Concat(axis=2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -79,11 +81,25 @@ def test_operators_compute_what_they_are_defined_as(chain, by_definition, in_ten
     assert_as_defined(by_definition, in_tensorflow, chain(shape, op))
 
 
+def test_more_operators_compute_what_they_are_defined_as(
+    chain, by_definition, in_tensorflow, more_operators
+):
+    for shape, op in more_operators.values():
+        assert_as_defined(by_definition, in_tensorflow, chain(shape, op))
+        if hasattr(op, "layout"):
+            first = replace(op, layout=Layout.CHANNELS_FIRST)
+            graph = chain((shape[2], *shape[:2]), first)
+            assert_as_defined(by_definition, in_tensorflow, graph)
+
+
 @pytest.mark.parametrize("activation", list(Activation))
 def test_activations_compute_what_they_are_defined_as(
     chain, by_definition, in_tensorflow, activation
 ):
-    stretched = Affine(scale=np.full(5, 4, np.float32), offset=np.zeros(5, np.float32))
+    # Roots and logarithms are of positive values.
+    positive = activation in (Activation.LOG, Activation.SQRT, Activation.RSQRT)
+    offset = np.full(5, 40 if positive else 0, np.float32)
+    stretched = Affine(scale=np.full(5, 4, np.float32), offset=offset)
     graph = chain((2, 5), stretched, Activate(activation=activation, alpha=0.3))
     assert_as_defined(by_definition, in_tensorflow, graph)
 
