@@ -48,7 +48,6 @@ class MissingLayer:
         module: the module that the class was in; None where the file does not say.
         reason: why its code is not run.
         output_shapes: of its outputs, batch first, as the layers behind it say.
-        holds_models: whether it is a model of the user's own class.
     """
 
     key: str
@@ -182,6 +181,8 @@ class _Checker:
             if isinstance(layer, dict)
             and "class_name" in layer
             and (reason := self._why_not(layer)) is not None
+            and (reason == _NOT_FOUND or layer["class_name"] in _UNSAFE)
+            and layer["class_name"] != "function"
             else self._value(layer)
             for layer in layers
         ]

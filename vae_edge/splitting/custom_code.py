@@ -117,4 +117,6 @@ class KnownClasses:
 
     def keras_function(self, name: str) -> bool:
         """Say whether a name is that of an activation function of Keras."""
-        return not name.startswith("_") and callable(getattr(self._keras.activations, name, None))
+        found = getattr(self._keras.activations, name, None)
+        # `get` and its like make other objects from configurations.
+        return callable(found) and name not in ("get", "serialize", "deserialize")

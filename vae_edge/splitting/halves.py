@@ -221,17 +221,17 @@ def check_halves(halves: Halves, where: str) -> None:
         rows[1] = rows[0]
         first, second = _run(half, rows), _run(half, rows)
         for index, (a, b) in enumerate(zip(first, second, strict=True)):
-            if not np.array_equal(a, b) or not np.allclose(a[0], a[1], rtol=1e-3, atol=1e-4):
-                raise ModelError(
-                    f"{where}: its {name} gives other values each time it is called, so random "
-                    "numbers are drawn in it. Leave them to the sampling layer; or say where to "
-                    "cut with --z-mean, --z-log-var and --decoder-input."
-                )
             if not np.isfinite(a).all():
                 raise ModelError(
                     f"{where}: output {index} of its {name} is not finite for ordinary inputs. "
                     "Either its weights are damaged, or its spread is not what it was read as "
                     "(--scale says what it is)."
+                )
+            if not np.array_equal(a, b) or not np.allclose(a[0], a[1], rtol=1e-3, atol=1e-4):
+                raise ModelError(
+                    f"{where}: its {name} gives other values each time it is called, so random "
+                    "numbers are drawn in it. Leave them to the sampling layer; or say where to "
+                    "cut with --z-mean, --z-log-var and --decoder-input."
                 )
 
 

@@ -27,7 +27,7 @@ from vae_edge.splitting.archive import (
     Archive,
     read_archive,
 )
-from vae_edge.splitting.config_check import CheckedConfig, MissingLayer, check_config
+from vae_edge.splitting.config_check import CheckedConfig, check_config
 from vae_edge.splitting.custom_code import KnownClasses
 from vae_edge.splitting.stand_ins import stand_in_class
 
@@ -42,12 +42,10 @@ class Loaded:
 
     Attributes:
         model: the Keras model.
-        missing: layers in it that only stand in for code that is not at hand.
         notes: what the user should know of how it was loaded.
     """
 
     model: Any
-    missing: tuple[MissingLayer, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -108,13 +106,13 @@ def load_model(path: Path, modules: Sequence[ModuleType] = ()) -> Loaded:
             f"{path}: holds a {type(model).__name__} and no model. Save the whole VAE: "
             "vae.save('model.keras')."
         )
-    if checked.missing_root is None:
-        return Loaded(model=model, missing=checked.missing)
-    note = (
-        f"the class {checked.missing_root} is not at hand; the model was put together from its "
-        "parts in the file."
-    )
-    return Loaded(model=model, missing=checked.missing, notes=(note,))
+    notes = [f"without running it, {missing} was cut away." for missing in checked.missing]
+    if checked.missing_root is not None:
+        notes.append(
+            f"the class {checked.missing_root} is not at hand; the model was put together from its "
+            "parts in the file."
+        )
+    return Loaded(model=model, notes=tuple(notes))
 
 
 def _load(keras: Any, archive: Archive, config: dict[str, Any], custom: dict[str, Any]) -> Any:
