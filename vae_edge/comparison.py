@@ -81,7 +81,7 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
 }
 Outputs = Mapping[str, FloatArray]
 # Of the models whose spread the limits rest on (docs/parity.md).
-_USUAL_LOSS_NATS, _USUAL_KL_NATS, _USUAL_LATENTS = 150.0, 10.0, 8
+_USUAL_LOSS_NATS, _USUAL_KL_NATS, _USUAL_LATENTS = 230.0, 10.0, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class Reference:
         """Give the limit that fits this model, of one on a figure in nats; others stay.
 
         Nats are summed over pixels or latents, so that a larger model has more of them. Limits were
-        found on models of at most 8 latents that lose some 150 nats per image, 10 of them to the
+        found on models of at most 8 latents that lose up to 230 nats per image, 10 of them to the
         KL term; a model of more may lose as large a share. Of a Gaussian, whose nats depend on the
         unit of its values, what noise within the limit on the error costs: count / 2 * noise^2.
 
