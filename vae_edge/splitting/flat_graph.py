@@ -7,11 +7,12 @@ of them is called anew, by the user's own layers, on another input.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Call", "FlatGraph", "Step", "Traced", "Value", "flatten", "functional_of"]
+__all__ = ["Call", "FlatGraph", "Step", "Traced", "Value", "flatten", "functional_of", "is_own"]
 
 Shape = tuple[int | None, ...]
 
@@ -82,10 +83,15 @@ class Step:
         """Its name, behind those of the models that it is in."""
         return "/".join((*self.path, str(self.operation.name)))
 
-    def call(self, tensors: Sequence[Any]) -> list[Any]:
-        """Call the layer again, on other tensors, as it was called here."""
+    def call(self, tensors: Sequence[Any], *, training: bool = False) -> list[Any]:
+        """Call the layer again, on other tensors, as it was called here but at inference.
+
+        As Keras does it, whatever `training` the layer was called with here.
+        """
         wanted = [id(tensor) for tensor in self.node.input_tensors]
         args, kwargs = self.node.arguments.fill_in(dict(zip(wanted, tensors, strict=True)))
+        if "training" in inspect.signature(self.operation.call).parameters:
+            kwargs["training"] = training
         return _flat(self.operation(*args, **kwargs))
 
 
@@ -99,6 +105,7 @@ class Call:
         inputs: what it was called on.
         outputs: what it gave.
         items: the calls inside.
+        opened: whether it is a layer of the user's own class, which is only called inside.
     """
 
     model: Any
@@ -106,6 +113,14 @@ class Call:
     inputs: tuple[Value, ...]
     outputs: Sequence[Value]
     items: tuple[Step | Call, ...]
+    opened: bool
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing in it is to be called by its parts only."""
+        return not self.opened and all(
+            isinstance(item, Step) or item.is_closed for item in self.items
+        )
 
     def steps(self) -> Iterator[Step]:
         """Give the calls of layers inside."""
@@ -172,45 +187,63 @@ class FlatGraph:
                 found.update(step.outputs)
         return found
 
-    def run(self, feeds: Mapping[Value, Any], wanted: Sequence[Value]) -> list[Any]:
+    def run(
+        self, feeds: Mapping[Value, Any], wanted: Sequence[Value], *, training: bool = False
+    ) -> list[Any]:
         """Compute values from others, on concrete or symbolic tensors.
 
         Nested models that are needed whole are called whole; of others only the layers that are
         needed are.
         """
-        tensors = dict(feeds)
-        needed = self.needed(wanted, feeds)
-        inner = {*wanted, *feeds}
-        _run(self.items, tensors, needed, inner)
-        return [tensors[value] for value in wanted]
+        run = _Run(
+            tensors=dict(feeds),
+            needed=self.needed(wanted, feeds),
+            seen_outside={*wanted, *feeds},
+            training=training,
+        )
+        run.items(self.items)
+        return [run.tensors[value] for value in wanted]
 
 
-def _run(
-    items: Sequence[Step | Call],
-    tensors: dict[Value, Any],
-    needed: set[Step],
-    seen_outside: set[Value],
-) -> None:
-    for item in items:
-        if isinstance(item, Step):
-            if item in needed:
-                made = item.call([tensors[value] for value in item.inputs])
-                tensors.update(
-                    (value, made[value.index]) for value in item.outputs if value not in tensors
-                )
-            continue
-        steps = set(item.steps())
-        if not steps & needed:
-            continue
-        inside = {value for step in steps for value in step.outputs} - set(item.outputs)
-        if steps <= needed and not inside & seen_outside:
-            wanted = [id(tensor) for tensor in item.node.input_tensors]
-            given = [tensors[value] for value in item.inputs]
-            args, kwargs = item.node.arguments.fill_in(dict(zip(wanted, given, strict=True)))
-            made = _flat(item.model(*args, **kwargs))
-            tensors.update(zip(item.outputs, made, strict=True))
-        else:
-            _run(item.items, tensors, needed, seen_outside)
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    tensors: dict[Value, Any]
+    needed: set[Step]
+    seen_outside: set[Value]
+    training: bool
+
+    def items(self, items: Sequence[Step | Call]) -> None:
+        for item in items:
+            if isinstance(item, Step):
+                if item in self.needed:
+                    self._step(item)
+            elif self._is_needed_whole(item):
+                self._whole(item)
+            else:
+                self.items(item.items)
+
+    def _is_needed_whole(self, call: Call) -> bool:
+        steps = set(call.steps())
+        inside = {value for step in steps for value in step.outputs} - set(call.outputs)
+        return (
+            bool(steps)
+            and steps <= self.needed
+            and not inside & self.seen_outside
+            and call.is_closed
+        )
+
+    def _step(self, step: Step) -> None:
+        given = [self.tensors[value] for value in step.inputs]
+        made = step.call(given, training=self.training)
+        for value in step.outputs:
+            self.tensors.setdefault(value, made[value.index])
+
+    def _whole(self, call: Call) -> None:
+        wanted = [id(tensor) for tensor in call.node.input_tensors]
+        given = [self.tensors[value] for value in call.inputs]
+        args, kwargs = call.node.arguments.fill_in(dict(zip(wanted, given, strict=True)))
+        for value, made in zip(call.outputs, _flat(call.model(*args, **kwargs)), strict=True):
+            self.tensors.setdefault(value, made)
 
 
 def _calls(items: Iterable[Step | Call]) -> Iterator[Call]:
@@ -226,6 +259,11 @@ def _steps(items: Iterable[Step | Call]) -> Iterator[Step]:
             yield item
         else:
             yield from item.steps()
+
+
+def is_own(operation: Any) -> bool:
+    """Say whether a layer is of the user's own class."""
+    return type(operation).__module__.split(".")[0] != "keras"
 
 
 def functional_of(model: Any) -> Any:
@@ -280,6 +318,7 @@ class _Reader:
         keras: Any = importlib.import_module("keras")
         operation = node.operation
         traced = self.opened.get(id(operation))
+        opened = traced is not None
         if traced is None and isinstance(operation, keras.Model):
             traced = Traced(model=operation) if functional_of(operation) is not None else None
         if traced is None:
@@ -293,7 +332,9 @@ class _Reader:
         noise = [Value(shape=_row(tensor)) for tensor in nested.inputs[len(given) :]]
         self.noise.extend(noise)
         inner, made = self.read(nested, (*given, *noise), (*path, operation.name))
-        return Call(model=operation, node=node, inputs=given, outputs=made, items=inner)
+        return Call(
+            model=operation, node=node, inputs=given, outputs=made, items=inner, opened=opened
+        )
 
 
 def _row(tensor: Any) -> Shape:

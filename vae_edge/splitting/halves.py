@@ -113,6 +113,8 @@ def _is_whole(graph: FlatGraph, source: Value, target: Value) -> bool:
         and (target,) == graph.outputs
         and not graph.noise
         # Keras up to 3.3 kept one input in a list, and warns of calls without it ever since.
+        # A Sequential that was never called has no output of its own to be asked for.
+        and functional_of(graph.model) is graph.model
         and not isinstance(graph.model.input, (list, Mapping))
     )
 
@@ -123,6 +125,7 @@ def _is_plain(graph: FlatGraph, image: Value, posterior: Posterior) -> bool:
     return (
         (image,) == graph.inputs
         and not graph.noise
+        and functional_of(graph.model) is graph.model
         and not isinstance(graph.model.input, (list, Mapping))
         and isinstance(graph.model.output, Mapping)
         and set(graph.model.output) == {"z_mean", "z_log_var"}

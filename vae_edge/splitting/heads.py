@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Value
-from vae_edge.splitting.sampling import Part, Posterior
+from vae_edge.splitting.sampling import Part, Posterior, behind_identities
 
 __all__ = ["Named", "by_name", "scale_of_name", "simplified", "to_log_var", "z_tensors"]
 
@@ -82,10 +83,12 @@ def simplified(posterior: Posterior) -> Posterior:
     A standard deviation made by `exp(0.5 * log_var)` is that log-variance again, without a
     logarithm of an exponential in the artifact. A `split` is read as halves of what it splits.
     """
+    mean = dataclasses.replace(posterior.mean, value=behind_identities(posterior.mean.value))
     spread, scale = posterior.spread, posterior.scale
+    spread = dataclasses.replace(spread, value=behind_identities(spread.value))
     while (found := _undone(spread, scale)) is not None:
         spread, scale = found
-    return Posterior(mean=_unsplit(posterior.mean), spread=_unsplit(spread), scale=scale)
+    return Posterior(mean=_unsplit(mean), spread=_unsplit(spread), scale=scale)
 
 
 def _undone(part: Part, scale: Scale) -> tuple[Part, Scale] | None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_edge.split_options import Scale
-from vae_edge.splitting.flat_graph import FlatGraph, Step, Value
+from vae_edge.splitting.flat_graph import FlatGraph, Step, Value, is_own
 from vae_edge.splitting.stand_ins import missing_of
 from vae_edge.terms import FloatArray
 
@@ -27,6 +27,7 @@ __all__ = [
     "Part",
     "Posterior",
     "Sampling",
+    "behind_identities",
     "find_sampling",
     "is_random",
     "measure_posterior",
@@ -109,17 +110,19 @@ def random_steps(graph: FlatGraph) -> list[Step]:
 
 def is_random(step: Step) -> bool:
     """Say whether a step draws random numbers at inference."""
-    return _is_candidate(step) and _differs(step)
+    if not _is_candidate(step):
+        return False
+    # Some sampling layers give the mean at inference; a block with dropout takes one tensor.
+    return _differs(step) or (len(step.inputs) > 1 and _differs(step, training=True))
 
 
 def _is_candidate(step: Step) -> bool:
     if missing_of(step.operation) is not None or not step.inputs:
         return False
-    own = type(step.operation).__module__.split(".")[0] != "keras"
-    return own or bool(step.node.arguments.kwargs.get("training"))
+    return type(step.operation).__name__ == "Lambda" or is_own(step.operation)
 
 
-def _differs(step: Step) -> bool:
+def _differs(step: Step, *, training: bool = False) -> bool:
     """Whether equal rows give different ones, or two calls do."""
     if any(n is None for value in step.inputs for n in value.shape):
         return False
@@ -131,13 +134,35 @@ def _differs(step: Step) -> bool:
         for value in step.inputs
     ]
     try:
-        first, second = ([np.asarray(tensor) for tensor in step.call(feeds)] for _ in range(2))
+        first, second = (
+            [np.asarray(tensor) for tensor in step.call(feeds, training=training)] for _ in range(2)
+        )
     except Exception:  # noqa: BLE001  a layer that takes no such rows is no sampling
         return False
     return any(
         not np.array_equal(a, b) or (a.shape[:1] == (4,) and not np.array_equal(a[0], a[1]))
         for a, b in zip(first, second, strict=True)
     )
+
+
+def behind_identities(value: Value) -> Value:
+    """Give what a tensor is the same as: layers that only add a loss give what they take."""
+    step = value.step
+    if step is None or not is_own(step.operation) or missing_of(step.operation) is not None:
+        return value
+    rng = np.random.default_rng(0)
+    feeds = [
+        rng.standard_normal((2, *(n or 1 for n in each.shape))).astype(np.float32)
+        for each in step.inputs
+    ]
+    try:
+        made = np.asarray(step.call(feeds)[value.index])
+    except Exception:  # noqa: BLE001  a layer that takes no such rows is no identity
+        return value
+    for each, rows in zip(step.inputs, feeds, strict=True):
+        if np.array_equal(rows, made):
+            return behind_identities(each)
+    return value
 
 
 def find_sampling(graph: FlatGraph, target: Value | None = None) -> Sampling | None:
@@ -253,7 +278,7 @@ def _probe(
             shape = (rows, *(n or 1 for n in noise.shape))
             feeds[noise] = rng.standard_normal(shape).astype(np.float32)
         converted = {key: _tensor(value) for key, value in feeds.items()}
-        drawn.append(np.asarray(graph.run(converted, [sampling.z])[0], np.float64))
+        drawn.append(np.asarray(graph.run(converted, [sampling.z], training=True)[0], np.float64))
     z = np.concatenate(drawn)
     return heads, (z.mean(axis=0), z.std(axis=0))
 

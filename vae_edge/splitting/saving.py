@@ -11,6 +11,7 @@ from typing import Any
 
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.split_options import SplitOptions
+from vae_edge.splitting.flat_graph import is_own
 
 __all__ = ["file_for_workers"]
 
@@ -26,7 +27,7 @@ def file_for_workers(
     """
     if path is not None and options == SplitOptions():
         yield path
-    elif any(_is_own(layer) for half in (vae.encoder, vae.decoder) for layer in _layers(half)):
+    elif any(is_own(layer) for half in (vae.encoder, vae.decoder) for layer in _layers(half)):
         yield None
     else:
         keras: Any = importlib.import_module("keras")
@@ -40,7 +41,3 @@ def file_for_workers(
 
 def _layers(half: Any) -> Iterator[Any]:
     yield from half._flatten_layers(include_self=False, recursive=True)
-
-
-def _is_own(layer: Any) -> bool:
-    return type(layer).__module__.split(".")[0] != "keras"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, flatten, functional_of
+from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, flatten, functional_of, is_own
 
 __all__ = ["fixed_input_shape", "open_layers", "trace"]
 
@@ -104,11 +104,7 @@ def open_layers(
 
 def _is_composed(step: Step) -> bool:
     operation = step.operation
-    return (
-        len(step.inputs) == 1
-        and type(operation).__module__.split(".")[0] != "keras"
-        and bool(getattr(operation, "_layers", ()))
-    )
+    return len(step.inputs) == 1 and is_own(operation) and bool(getattr(operation, "_layers", ()))
 
 
 def _alike(step: Step, inner: Traced) -> bool:
