@@ -89,6 +89,25 @@ class WarmSampling(Sampling):
 
 
 @register
+class TrainedSampling(Sampling):
+    """z in training, and its mean otherwise."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs) if training else inputs[0]
+
+
+@register
+class AddKL(layers.Layer):
+    """Gives what it takes, and adds to the loss."""
+
+    def call(self, inputs):
+        mean, log_var = inputs
+        terms = ops.exp(log_var) - log_var - 1 + ops.square(mean)
+        self.add_loss(0.5 * ops.mean(ops.sum(terms, axis=-1)))
+        return mean, log_var
+
+
+@register
 class Noise(layers.Layer):
     """Standard normal numbers of its input's shape."""
 

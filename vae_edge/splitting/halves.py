@@ -183,7 +183,7 @@ def _with_open_layers(half: Any) -> Any:
         return half
     keras: Any = importlib.import_module("keras")
     try:
-        source = keras.Input(graph.inputs[0].shape, name=half.input_names[0])
+        source = keras.Input(graph.inputs[0].shape, name=half.inputs[0].name)
         made = graph.run({graph.inputs[0]: source}, list(graph.outputs))
         outputs = keras.tree.pack_sequence_as(half.output, made)
         deeper = keras.Model(source, outputs, name=half.name)

@@ -229,13 +229,42 @@ def test_blocks_of_ones_own_become_the_layers_inside(builder, own, images, value
     from vae_edge.splitting import split
 
     def outputs(x):
-        x = own.Residual(6)(x)
-        return {"z_mean": builder.dense(x), "z_log_var": builder.dense(x)}
+        x = own.Residual(6)(own.Residual(6)(x))
+        return [builder.dense(x, "z_mean"), builder.dense(x, "z_log_var")]
 
     encoder = builder.encoder(outputs)
     vae = split(encoder, builder.decoder())
-    expected = values(encoder, images)
-    check(vae, values, images, expected["z_mean"], expected["z_log_var"])
+    check(vae, values, images, *values(encoder, images))
+    assert not any(isinstance(layer, own.Residual) for layer in vae.encoder.layers)
+
+
+def test_layer_that_only_adds_a_loss_is_left_out(builder, own, images, values):
+    from vae_edge.splitting import split
+
+    model, heads = flat_model(builder, lambda heads: own.Sampling()(own.AddKL()(heads)))
+    vae = split(model)
+    check(vae, values, images, *heads)
+    assert not any(isinstance(layer, own.AddKL) for layer in vae.encoder.layers)
+
+
+def test_sampling_that_gives_the_mean_at_inference_is_found(builder, own, images, values):
+    from vae_edge.splitting import split
+
+    model, (mean, log_var) = flat_model(builder, own.TrainedSampling())
+    check(split(model), values, images, mean, log_var)
+
+
+def test_lambda_in_memory_is_measured(builder, images, values):
+    from vae_edge.splitting import split
+
+    keras = builder.keras
+    model, (log_var, mean) = flat_model(
+        builder,
+        keras.layers.Lambda(
+            lambda p: p[1] + keras.ops.exp(p[0] / 2) * keras.random.normal(keras.ops.shape(p[0]))
+        ),
+    )
+    check(split(model), values, images, mean, log_var)
 
 
 def test_latents_on_a_grid_become_a_vector(builder, own, images, values):
