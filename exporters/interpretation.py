@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporters.graph import Activate, Activation, Affine, Graph, Node, Reshape
+from exporters.graph import Activate, Activation, Affine, Graph, Node, Repeat, Reshape, Slice
 from exporters.keras_graph import read_graph
+from exporters.operators import Pool, Resize
 from vae_edge.codec import DecodeError
 from vae_edge.errors import ExportError, UsageError
 from vae_edge.keras_vae import KerasVAE
@@ -16,6 +17,8 @@ from vae_edge.terms import ColourOrder, Component, DataKind, Fit, Likelihood
 
 __all__ = ["Declared", "Interpretation", "interpret"]
 
+# What leaves values within their range.
+_PASSING = (Reshape, Resize, Repeat, Slice, Pool)
 _UNIT = (0.0, 1.0)
 _LEVELS = (0.0, 255.0)
 _OF_ACTIVATION = {Activation.SIGMOID: _UNIT, Activation.TANH: (-1.0, 1.0)}
@@ -200,7 +203,7 @@ def _output_of(vae: KerasVAE) -> tuple[Activation | None, tuple[float, float] | 
         return None, None
     makers = {node.output: node for node in graph.nodes}
     tensor, affines = graph.outputs["reconstruction"], []
-    while (node := makers.get(tensor)) is not None and isinstance(node.op, (Reshape, Affine)):
+    while (node := makers.get(tensor)) is not None and isinstance(node.op, (*_PASSING, Affine)):
         if isinstance(node.op, Affine):
             affines.append(node.op)
         tensor = node.inputs[0]

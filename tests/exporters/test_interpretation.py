@@ -68,6 +68,15 @@ def test_the_last_activation_is_found_behind_reshapes_and_in_nested_models():
     assert found(vae(nested=True)).output == UNIT
 
 
+def test_the_last_activation_is_found_behind_a_change_of_size():
+    from keras import layers
+
+    size = layers.Resizing(8, 8)
+    cut = layers.Cropping2D(2)
+
+    assert found(vae(last=("tanh", size, cut))).output == CENTRED
+
+
 def test_a_rescaling_after_the_activation_is_followed():
     from keras import layers
 
