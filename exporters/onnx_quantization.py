@@ -67,6 +67,7 @@ def quantize_dynamically(model: Any) -> Any:
             source,
             target,
             weight_type=quantization.QuantType.QInt8,
+            reduce_range=True,
             op_types_to_quantize=["MatMul", "Gemm"],
         )
         return _load(target)
@@ -115,6 +116,8 @@ def quantize_statically(model: Any, rows: FloatArray, name: str) -> Any:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
+            # x86 without VNNI saturates where weights use all 8 bits.
+            reduce_range=True,
             nodes_to_exclude=_float_at_boundary(onnx.load(source).graph),
         )
         return _load(target)

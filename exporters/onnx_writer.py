@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatchmethod
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,7 @@ class _Writer:
         """Store values, each content once."""
         values = np.asarray(values)
         content = np.ascontiguousarray(values).tobytes()
-        key = (content, str(values.dtype), values.shape)
+        key = (sha256(content).digest(), str(values.dtype), values.shape)
         if key not in self._by_content:
             name = self._fresh(stem)
             self._by_content[key] = name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from exporters.base import ExportRequest
+from exporters.progress import listening
 from exporters.registry import check_combinations, exporter_of
 from exporters.representative import Representative, calibration_latents, make_golden
 from vae_edge._version import __version__
@@ -122,6 +124,7 @@ def export_bundle(
     measure: Measure | None = None,
     select: Select | None = None,
     on_step: OnStep = lambda step: None,
+    on_detail: OnStep = lambda detail: None,
 ) -> ExportResult:
     """Make a bundle of what can be converted and proven: complete and measured, or not at all.
 
@@ -133,6 +136,8 @@ def export_bundle(
         select: chooses which artifacts are published, once all are proven and measured; those that
             fail parity are then no error.
         on_step: told what is about to be done: once per artifact, then for parity and latency.
+        on_detail: told within a step of minutes what of it is being done; what it raises ends the
+            export.
 
     Raises:
         ExportError: a combination cannot be made, or every artifact was left out.
@@ -160,9 +165,13 @@ def export_bundle(
                 seed=representative.seed,
             )
             try:
-                records.append(_export_one(writer, file, format, request))
+                with listening(on_detail):
+                    records.append(_export_one(writer, file, format, request))
             except ExportError as error:
                 left_out.append(LeftOut(file=file, reason=str(error)))
+            # Compiled graphs refer to themselves, and hold all weights.
+            gc.collect()
+        left_out = [_beside(each, records) for each in left_out]
         if not records:
             raise ExportError(_nothing_left(left_out))
         manifest = _manifest(vae, plan, representative, tuple(records), golden, writer)
@@ -186,6 +195,17 @@ def export_bundle(
             manifest = _selected(manifest, select(manifest), writer)
         writer.stage(manifest)
         return ExportResult(bundle=writer.publish(), parity=parity, left_out=tuple(left_out))
+
+
+def _beside(left_out: LeftOut, records: Iterable[ArtifactRecord]) -> LeftOut:
+    """Say which of the same half could be converted."""
+    half = left_out.file.partition(".")[0]
+    made = [record.file for record in records if record.component == half]
+    if not made:
+        return left_out
+    return LeftOut(
+        file=left_out.file, reason=f"{left_out.reason} What could be: {', '.join(made)}."
+    )
 
 
 def _check(writer: BundleWriter, manifest: Manifest, plan: ExportPlan) -> ParityReport:

@@ -14,14 +14,17 @@ from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
 from exporters.lowering.conv_as_product import ConvAsProduct
 from exporters.lowering.dense_as_conv import DenseAsConv
 from exporters.lowering.fold_batch_norm import FoldBatchNorm
+from exporters.lowering.fold_scale_forward import FoldScaleForward
 from exporters.lowering.fuse_activation import FuseActivation
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 from exporters.lowering.merge_heads import MergeHeads
 from exporters.lowering.repeat_by_concat import RepeatByConcat
 from exporters.lowering.simplify_shapes import SimplifyShapes
+from exporters.lowering.sink_reshapes import SinkReshapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.split_weights import SplitWeights
 from exporters.lowering.sum_by_convolution import SumByConvolution
+from exporters.quantization.plan import LARGEST, LARGEST_BESIDE_UINT8
 from vae_edge.terms import Format, Precision, Target
 
 __all__ = ["PREPARE", "Profile", "profile_for"]
@@ -29,9 +32,14 @@ __all__ = ["PREPARE", "Profile", "profile_for"]
 # Before anything else, for every format: what later passes match is what is left.
 PREPARE: tuple[LoweringPass, ...] = (
     SimplifyShapes(),
+    # Layers of one dimension are ones of two between reshapes, which then meet.
+    SinkReshapes(),
+    SimplifyShapes(),
     FoldBatchNorm(),
+    FoldScaleForward(),
     FuseActivation(),
     RepeatByConcat(),
+    SimplifyShapes(),
 )
 
 
@@ -44,12 +52,14 @@ class Profile:
         passes: in order.
         why: what was measured, in a sentence.
         signed: ONNX integers are int8 instead of uint8.
+        weight_limit: largest weight beside integers.
     """
 
     name: str
     passes: tuple[LoweringPass, ...]
     why: str
     signed: bool = False
+    weight_limit: int = LARGEST
 
 
 _TFLITE_FLOAT = Profile(
@@ -94,6 +104,7 @@ _TFLITE_MICRO = Profile(
 _TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
 _ONNX_FLOAT_X86 = Profile(
     name="onnx float, x86",
+    weight_limit=LARGEST_BESIDE_UINT8,
     passes=(
         LowerConvTranspose(flat_rows=True, min_products=100_000),
         SplitNarrowConv(),
@@ -104,6 +115,7 @@ _ONNX_FLOAT_X86 = Profile(
 )
 _ONNX_FLOAT = Profile(
     name="onnx float",
+    weight_limit=LARGEST_BESIDE_UINT8,
     passes=(
         LowerConvTranspose(min_products=350_000),
         SplitNarrowConv(),
@@ -123,10 +135,11 @@ _TO_QLINEAR = (
 )
 _ONNX_INT8_X86 = Profile(
     name="onnx int8, x86",
+    weight_limit=LARGEST_BESIDE_UINT8,
     passes=(
         LowerConvTranspose(form=Form.ROWS),
         SplitNarrowConv(bias_in_maps=False),
-        SplitWeights(),
+        SplitWeights(limit=LARGEST_BESIDE_UINT8),
         MergeHeads(),
         *_TO_QLINEAR,
     ),
@@ -134,10 +147,11 @@ _ONNX_INT8_X86 = Profile(
 )
 _ONNX_INT8 = Profile(
     name="onnx int8",
+    weight_limit=LARGEST_BESIDE_UINT8,
     passes=(
         LowerConvTranspose(),
         SplitNarrowConv(bias_in_maps=False),
-        SplitWeights(),
+        SplitWeights(limit=LARGEST_BESIDE_UINT8),
         MergeHeads(),
         *_TO_QLINEAR,
     ),

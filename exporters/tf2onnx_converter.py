@@ -13,9 +13,10 @@ from exporters.onnx_quantization import (
     quantize_statically,
     store_as_float16,
 )
+from exporters.unsupported import complaint
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
-from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Precision
+from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Format, Precision
 
 __all__ = ["QUANTIZATION", "convert"]
 
@@ -75,10 +76,7 @@ def convert(request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]
     except ExportError:
         raise
     except Exception as error:  # tf2onnx and the quantizers raise whatever happens to go wrong
-        raise ExportError(
-            f"{request.component} cannot be converted to {request.precision} onnx: "
-            f"{' '.join(str(error).split())[:300]} Try another --precision or --format."
-        ) from error
+        raise ExportError(complaint(error, request, Format.ONNX)) from error
 
 
 def _converted(request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]) -> Any:

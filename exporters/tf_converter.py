@@ -10,9 +10,10 @@ from typing import Any
 from exporters.base import CONVERTER_ROWS, ExportRequest
 from exporters.tflite_model import TFLiteModel
 from exporters.tflite_writer import SIGNATURE
+from exporters.unsupported import complaint
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
-from vae_edge.terms import COMPONENT_INPUT, FloatArray, Precision
+from vae_edge.terms import COMPONENT_INPUT, FloatArray, Format, Precision
 
 __all__ = ["QUANTIZATION", "convert"]
 
@@ -67,11 +68,10 @@ def convert(request: ExportRequest, function: Function) -> bytes:
 
         try:
             return _converted(tf, converter, request)
+        except ExportError:
+            raise
         except Exception as error:  # the converter raises what its C++ side happens to give
-            raise ExportError(
-                f"{request.component} cannot be converted to {request.precision} tflite: "
-                f"{_short(error)} Try another --precision or --format."
-            ) from error
+            raise ExportError(complaint(error, request, Format.TFLITE)) from error
 
 
 def _converted(tf: Any, converter: Callable[[Precision], Any], request: ExportRequest) -> bytes:
@@ -79,6 +79,13 @@ def _converted(tf: Any, converter: Callable[[Precision], Any], request: ExportRe
     if not request.lowering or request.precision in (Precision.FLOAT32, Precision.FLOAT16):
         return bytes(made.convert())
     content = bytes(converter(Precision.FLOAT32).convert())
+    if request.precision is Precision.INT8 and TFLiteModel.parse(content).holds("WHILE"):
+        # Its calibrator ends the whole process.
+        raise ExportError(
+            f"{request.component} cannot be converted to int8 tflite: it holds a loop, as "
+            "recurrent layers do, and TensorFlow's quantizer cannot calibrate it. Export it at "
+            "--precision float16 or dynamic, or as --format onnx."
+        )
     if request.precision is Precision.INT8:
         return _quantize_statically(tf, content, made, request)
     # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with float
@@ -142,9 +149,3 @@ def _batches(request: ExportRequest, name: str) -> Iterator[dict[str, FloatArray
     rows = request.calibration[:CONVERTER_ROWS]
     for start in range(0, len(rows) - size + 1, size):
         yield {name: rows[start : start + size]}
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return text if text.endswith(".") else f"{text}."

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,7 @@ class _Writer:
             values.dtype.name
         ]
         content = np.ascontiguousarray(values).tobytes()
-        key = (content, kind, values.shape)
+        key = (sha256(content).digest(), kind, values.shape)
         if quantization is None and key in self._constants:
             return self._constants[key]
         buffer = self._fb.BufferT()

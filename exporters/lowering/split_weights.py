@@ -18,7 +18,7 @@ import numpy as np
 
 from exporters.graph import Conv, Dense, Graph, Node, Reshape
 from exporters.lowering.base import PassResult, Replacement, rewrite_nodes
-from exporters.quantization.plan import quantize_weights
+from exporters.quantization.plan import LARGEST, quantize_weights
 
 __all__ = ["SplitWeights"]
 
@@ -30,9 +30,11 @@ class SplitWeights:
     Attributes:
         max_channels: layers with more outputs than this are left alone: twice their weights would
             be much of the file.
+        limit: largest int8 weight, as the layer's weights are stored later.
     """
 
     max_channels: int = 64
+    limit: int = LARGEST
 
     @property
     def name(self) -> str:
@@ -52,7 +54,7 @@ class SplitWeights:
         channels = op.kernel.shape[-1]
         if channels > self.max_channels:
             return f"it has {channels} channels; more than {self.max_channels} would cost too much"
-        coarse = quantize_weights(op.kernel).real()
+        coarse = quantize_weights(op.kernel, limit=self.limit).real()
         parts = next(graph.fresh(f"{node.output}/parts"))
         both = replace(
             op,

@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 
 from exporters.graph import Conv, Dense, Graph, Node
+from exporters.progress import tell
 from exporters.quantization.output_error import OutputError
 from exporters.quantization.plan import QuantizationPlan, QuantizedWeights, Range
 from exporters.quantization.simulate import Simulation, run_graph
+from exporters.quantization.work import products
 from exporters.tf_graph import compute
 from vae_edge.terms import FloatArray
 
-__all__ = ["distill"]
+__all__ = ["distill", "is_within_reach"]
 
 _STEPS = 240
 # Products in all steps of one row: a quarter of a minute on two cores. Larger models get fewer
@@ -80,8 +82,8 @@ def distill(
     """
     tf: Any = importlib.import_module("tensorflow")
     layers = _layers(graph, plan)
-    steps = min(_STEPS, int(_BUDGET / max(1, _products(graph))))
-    if not layers or len(rows) < _LEAST_ROWS or steps < _LEAST_STEPS:
+    steps = _steps(graph)
+    if not layers or len(rows) < _LEAST_ROWS or not is_within_reach(graph):
         return graph, plan
     kept = min(_HELD_OUT, len(rows) // 4)
     train, looked_at = rows[:-kept], rows[-kept:]
@@ -113,9 +115,19 @@ def distill(
             {name: tf.constant(values[chosen]) for name, values in wanted.items()},
             tf.constant(rate, tf.float32),
         )
+        tell(f"tuning integer weights {100 * index // steps} %")
         if (index + 1) % (steps // _LOOKS) == 0 and (value := error(state())) < least:
             best, least = state(), value
     return best
+
+
+def is_within_reach(graph: Graph) -> bool:
+    """Tell whether a graph is small enough for enough steps."""
+    return _steps(graph) >= _LEAST_STEPS
+
+
+def _steps(graph: Graph) -> int:
+    return min(_STEPS, int(_BUDGET / products(graph)))
 
 
 def _layers(graph: Graph, plan: QuantizationPlan) -> list[_Layer]:
@@ -131,15 +143,6 @@ def _layers(graph: Graph, plan: QuantizationPlan) -> list[_Layer]:
         range_ = plan.ranges.get(node.output) or plan.ranges[node.inputs[0]]
         found.append(_Layer(node=node, weights=weights, bias_step=range_.scale))
     return found
-
-
-def _products(graph: Graph) -> int:
-    total = 0
-    for node in graph.nodes:
-        if isinstance(node.op, (Conv, Dense)):
-            outputs = int(np.prod(graph.shapes[node.output], dtype=np.int64))
-            total += outputs * node.op.kernel.size // node.op.kernel.shape[-1]
-    return total
 
 
 def _training_step(
@@ -165,7 +168,8 @@ def _training_step(
             return None
         layer = next(each for each in layers if each.node.output == node.output)
         stored, bias = units[node.output]
-        kernel = _straight(tf, tf.clip_by_value(stored, -127.0, 127.0)) * layer.weights.scales
+        limit = float(plan.limit(node.output))
+        kernel = _straight(tf, tf.clip_by_value(stored, -limit, limit)) * layer.weights.scales
         return replace(node.op, kernel=kernel, bias=bias * layer.bias_step)  # type: ignore[type-var]
 
     def rounded(name: str, value: Any) -> Any:
@@ -208,7 +212,8 @@ def _applied(
     for layer in layers:
         node = layer.node
         weights, bias = (variable.numpy() for variable in units[node.output])
-        integers = np.clip(np.rint(weights), -127, 127).astype(np.int8)
+        limit = plan.limit(node.output)
+        integers = np.clip(np.rint(weights), -limit, limit).astype(np.int8)
         stored[node.output] = replace(layer.weights, stored=integers)
         op = replace(node.op, bias=np.asarray(bias * layer.bias_step, np.float32))  # type: ignore[type-var]
         changed[node.output] = replace(node, op=op)

@@ -14,12 +14,19 @@ from vae_edge.terms import FloatArray
 
 __all__ = [
     "FLOAT_PLAN",
+    "LARGEST",
+    "LARGEST_BESIDE_UINT8",
     "QuantizationPlan",
     "QuantizedWeights",
     "Range",
     "WeightMode",
     "quantize_weights",
 ]
+
+
+LARGEST = 127
+# x86 without VNNI adds two products of uint8 and int8 in 16 bits, and saturates: 2 * 255 * 64 fit.
+LARGEST_BESIDE_UINT8 = 64
 
 
 class WeightMode(str, Enum):
@@ -82,15 +89,17 @@ class QuantizedWeights:
         return np.asarray(self.stored * self.scales, np.float32)
 
 
-def quantize_weights(kernel: FloatArray, *, per_channel: bool = True) -> QuantizedWeights:
+def quantize_weights(
+    kernel: FloatArray, *, per_channel: bool = True, limit: int = LARGEST
+) -> QuantizedWeights:
     """Round to int8 with a scale per output channel (the last axis), or one for all.
 
-    scale = max |w| / 127, so that nothing saturates; ties round to even.
+    scale = max |w| / limit, so that nothing saturates; ties round to even.
     """
     axes = tuple(range(kernel.ndim - 1)) if per_channel else None
     peak = np.atleast_1d(np.abs(kernel).max(axis=axes))
-    scales = np.asarray(np.where(peak > 0, peak, 1) / 127, np.float32)
-    stored = np.clip(np.rint(kernel / scales), -127, 127)
+    scales = np.asarray(np.where(peak > 0, peak, 1) / limit, np.float32)
+    stored = np.clip(np.rint(kernel / scales), -limit, limit)
     return QuantizedWeights(stored=stored.astype(np.int8), scales=scales)
 
 
@@ -108,8 +117,11 @@ class QuantizationPlan:
         per_tensor: nodes whose int8 weights have one scale for all channels.
         stored: int8 weights that were chosen otherwise than each by itself.
         integer_io: the graph's own inputs and outputs are integers too.
+        weight_limit: largest int8 weight of what multiplies integers; those that are widened
+            always reach to 127.
         signed: 8-bit values are stored from -128 to 127 instead of 0 to 255; ONNX only, for TFLite
             always stores them so.
+        notes: what was not done, and why.
     """
 
     integer: frozenset[str] = frozenset()
@@ -120,7 +132,9 @@ class QuantizationPlan:
     per_tensor: frozenset[str] = frozenset()
     stored: Mapping[str, QuantizedWeights] = field(default_factory=dict)
     integer_io: bool = False
+    weight_limit: int = LARGEST
     signed: bool = False
+    notes: tuple[str, ...] = ()
 
     def weight_mode(self, output: str) -> WeightMode:
         """Give how the node that makes `output` stores its weights, if it computes in float."""
@@ -131,7 +145,14 @@ class QuantizationPlan:
         chosen = self.stored.get(output)
         if chosen is not None:
             return chosen
-        return quantize_weights(kernel, per_channel=output not in self.per_tensor)
+        return quantize_weights(
+            kernel, per_channel=output not in self.per_tensor, limit=self.limit(output)
+        )
+
+    def limit(self, output: str) -> int:
+        """Give the largest int8 weight of the node that makes `output`."""
+        multiplied = output in self.integer | self.integer_input | self.dynamic
+        return self.weight_limit if multiplied else LARGEST
 
 
 FLOAT_PLAN = QuantizationPlan()

@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporters.graph import Concat, Graph, Pad, Reshape, Slice, Transpose
+from exporters.graph import Graph
+from exporters.progress import tell
+from exporters.quantization.moves import is_move
 from exporters.quantization.output_error import Objective
 from exporters.quantization.plan import QuantizationPlan, Range
 from exporters.quantization.simulate import Simulation
+from exporters.quantization.work import products, rows_within
 from vae_edge.terms import FloatArray
 
 __all__ = [
@@ -24,7 +27,6 @@ __all__ = [
     "search_rows",
 ]
 
-_MOVES = (Concat, Pad, Reshape, Slice, Transpose)
 # An end is moved by these numbers of steps, each a tenth of itself, as long as that helps.
 _STEP = 0.9
 _STRIDES = (4, 2, 1)
@@ -33,6 +35,11 @@ _SWEEPS = 2
 _NARROWEST = 0.1
 # Fewer rows make the search quick and its choice noisy: 256 and 512 choose alike within 0.1 dB.
 _SEARCH_ROWS = 256
+# Products of one trial, and of all: about two minutes on two cores. Larger models are searched on
+# fewer rows, and with the last ends not at all.
+_TRIAL_WORK = 2e10
+_SEARCH_WORK = 1e12
+_LEAST_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class SharedRanges:
             return name
 
         for node in graph.nodes:
-            if isinstance(node.op, _MOVES):
+            if is_move(node.op):
                 for name in node.inputs:
                     parent[root(name)] = root(node.output)
         owner = {name: root(name) for name in graph.shapes}
@@ -98,7 +105,8 @@ def search_ranges(
         graph: lowered.
         plan: what computes in integers; its ranges are not read.
         shared: groups and their observed ranges, where the search begins.
-        rows: calibration inputs; the objective knows the float outputs for `search_rows(rows)`.
+        rows: calibration inputs; the objective knows the float outputs for
+            `search_rows(graph, rows)`.
         objective: error of the outputs, smaller is better.
         fixed: groups whose ranges stay.
 
@@ -106,9 +114,12 @@ def search_ranges(
         A range for every tensor of the graph.
     """
     simulation = Simulation(graph, plan)
-    used = search_rows(rows)
+    used = search_rows(graph, rows)
+    left = int(_SEARCH_WORK / (products(graph) * len(used)))
 
     def error(groups: Mapping[str, Range]) -> float:
+        nonlocal left
+        left -= 1
         return objective(simulation.run(used, shared.ranges(groups)))
 
     chosen = dict(shared.observed)
@@ -121,16 +132,18 @@ def search_ranges(
     ]
     for _ in range(_SWEEPS):
         before = best
-        for group, end in ends:
+        for place, (group, end) in enumerate(ends):
+            tell(f"choosing ranges {100 * place // len(ends)} %")
             for stride in _STRIDES:
                 for factor in (_STEP**stride, _STEP**-stride):
                     while True:
                         trial = {**chosen, group: _moved(chosen[group], end, factor)}
                         share = getattr(trial[group], end) / getattr(shared.observed[group], end)
-                        if not _NARROWEST <= share <= 1.0 + 1e-9 or (value := error(trial)) >= best:
+                        inside = _NARROWEST <= share <= 1.0 + 1e-9
+                        if not inside or left <= 0 or (value := error(trial)) >= best:
                             break
                         best, chosen = value, trial
-        if best >= before:
+        if best >= before or left <= 0:
             break
     return shared.ranges(chosen)
 
@@ -141,9 +154,9 @@ def _moved(range_: Range, end: str, factor: float) -> Range:
     return Range(low=ends["low"], high=ends["high"])
 
 
-def search_rows(rows: FloatArray) -> FloatArray:
+def search_rows(graph: Graph, rows: FloatArray) -> FloatArray:
     """Give the rows that the search looks at."""
-    return rows[:_SEARCH_ROWS]
+    return rows_within(graph, rows, most=_SEARCH_ROWS, work=_TRIAL_WORK, least=_LEAST_ROWS)
 
 
 def _searched(graph: Graph, plan: QuantizationPlan, shared: SharedRanges) -> Iterable[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from exporters.graph import Conv, Dense, Graph, Node
+from dataclasses import replace
+
+from exporters.graph import Conv, ConvTranspose, Dense, Graph, Node
 from exporters.quantization.plan import QuantizationPlan, WeightMode
 from vae_edge.manifest import QuantizationRecord
 from vae_edge.terms import Format, Precision
@@ -38,7 +40,7 @@ def describe(
     if precision is Precision.FLOAT32:
         return FLOAT32
     if precision is Precision.FLOAT16:
-        return FLOAT16
+        return _float16(graph, plan)
     weighted = [node for node in graph.nodes if isinstance(node.op, (Conv, Dense))]
     floats = [node for node in weighted if not _stores_int8(node, plan)]
     notes = []
@@ -51,6 +53,7 @@ def describe(
     if floats:
         names = ", ".join(dict.fromkeys(node.name for node in floats))
         notes.append(f"in float32: {names}")
+    notes += plan.notes
     integer = precision is Precision.INT8
     signed = format is Format.TFLITE or plan.signed
     return QuantizationRecord(
@@ -61,6 +64,18 @@ def describe(
         activations_symmetric=False if integer else None,
         note="; ".join(notes),
     )
+
+
+def _float16(graph: Graph, plan: QuantizationPlan) -> QuantizationRecord:
+    wide = [
+        node.name
+        for node in graph.nodes
+        if isinstance(node.op, (Conv, ConvTranspose, Dense))
+        and plan.weight_mode(node.output) is not WeightMode.FLOAT16
+    ]
+    if not wide:
+        return FLOAT16
+    return replace(FLOAT16, note=f"{FLOAT16.note}; in float32: {', '.join(dict.fromkeys(wide))}")
 
 
 def _stores_int8(node: Node, plan: QuantizationPlan) -> bool:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.graph import Conv, Dense, Graph, Layout, Node
+from exporters.progress import tell
 from exporters.quantization.plan import QuantizationPlan, quantize_weights
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
@@ -37,6 +38,8 @@ _RIDGE = 0.01
 _MAX_INPUTS = 4096
 # Rows of X; a convolution gives one per pixel and image.
 _MAX_ROWS = 20_000
+# Calibration rows that are computed at a time.
+_PART = 64
 
 
 def round_weights(
@@ -63,10 +66,14 @@ def round_weights(
         matrix = op.kernel.reshape(-1, op.kernel.shape[-1])
         if len(matrix) > _MAX_INPUTS:
             continue
+        tell(f"rounding the weights of {node.name}")
         # Earlier layers are already rounded in what this one sees.
         inputs = _inputs_of(graph, plan, node, rows, rng)
-        start = quantize_weights(op.kernel, per_channel=node.output not in plan.per_tensor)
-        rounded = _rounded(matrix.astype(np.float64), start.scales, _hessian(inputs))
+        limit = plan.limit(node.output)
+        start = quantize_weights(
+            op.kernel, per_channel=node.output not in plan.per_tensor, limit=limit
+        )
+        rounded = _rounded(matrix.astype(np.float64), start.scales, _hessian(inputs), limit)
         stored = replace(start, stored=rounded.reshape(op.kernel.shape))
         plan = replace(plan, stored={**plan.stored, node.output: stored})
     return plan
@@ -83,11 +90,17 @@ def _inputs_of(
         nodes=graph.nodes,
         outputs={"x": tensor},
     ).with_nodes(graph.nodes)
-    x = Simulation(part, plan, also=graph).run(rows, plan.ranges)["x"]
-    gathered = _patches(node.op, x) if isinstance(node.op, Conv) else x.reshape(-1, x.shape[-1])
-    if len(gathered) > _MAX_ROWS:
-        gathered = gathered[rng.permutation(len(gathered))[:_MAX_ROWS]]
-    return gathered
+    simulation = Simulation(part, plan, also=graph)
+    # A share of every part's pixels, so that not all of them are there at once.
+    share = -(-_MAX_ROWS * _PART // len(rows))
+    parts = []
+    for start in range(0, len(rows), _PART):
+        x = simulation.run(rows[start : start + _PART], plan.ranges)["x"]
+        gathered = _patches(node.op, x) if isinstance(node.op, Conv) else x.reshape(-1, x.shape[-1])
+        if len(gathered) > share:
+            gathered = gathered[rng.permutation(len(gathered))[:share]]
+        parts.append(gathered)
+    return np.concatenate(parts)
 
 
 def _patches(op: Conv, x: FloatArray) -> FloatArray:
@@ -110,14 +123,17 @@ def _hessian(inputs: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def _rounded(
-    weights: npt.NDArray[np.float64], scales: FloatArray, hessian: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64],
+    scales: FloatArray,
+    hessian: npt.NDArray[np.float64],
+    limit: int,
 ) -> npt.NDArray[np.int8]:
     """Round (inputs, outputs) row by row; the Cholesky factor holds every step's inverse."""
     factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
     left = weights / scales
     stored = np.zeros(left.shape)
     for i in range(len(left)):
-        stored[i] = np.clip(np.rint(left[i]), -127, 127)
+        stored[i] = np.clip(np.rint(left[i]), -limit, limit)
         error = (left[i] - stored[i]) / factor[i, i]
         left[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
     return stored.astype(np.int8)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.graph import Conv, Dense, Graph, Node
+from exporters.graph import Conv, ConvTranspose, Dense, Graph, Node
 from exporters.quantization.plan import QuantizationPlan, Range, WeightMode
 from exporters.tf_graph import compute
 from vae_edge.terms import FloatArray
@@ -21,6 +21,8 @@ from vae_edge.terms import FloatArray
 __all__ = ["Simulation", "observe_ranges", "run_graph", "with_stored_weights"]
 
 _BATCH = 64
+# A million weights are 4 MB.
+_LARGE = 1_000_000
 
 
 def run_graph(graph: Graph, rows: FloatArray) -> dict[str, FloatArray]:
@@ -32,6 +34,7 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
     """Give the smallest and largest value of every tensor, per channel (the last axis)."""
     tf: Any = importlib.import_module("tensorflow")
     names: list[str] = []
+    reweigh = _captured(graph)
 
     @tf.function  # type: ignore[untyped-decorator]
     def extremes(batch: Any) -> list[tuple[Any, Any]]:
@@ -44,7 +47,7 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
             seen.append((tf.reduce_min(value, axes), tf.reduce_max(value, axes)))
             return value
 
-        compute(graph, batch, look)
+        compute(graph, batch, look, reweigh)
         return seen
 
     lows: dict[str, FloatArray] = {}
@@ -75,6 +78,13 @@ def with_stored_weights(graph: Graph, plan: QuantizationPlan) -> Graph:
         if isinstance(op, (Conv, Dense)) and _stores_int8(node, plan):
             kernel = plan.int8_weights(node.output, op.kernel).real()
             node = replace(node, op=replace(op, kernel=kernel))
+        elif (
+            isinstance(op, (Conv, ConvTranspose, Dense))
+            and plan.weight_mode(node.output) is WeightMode.FLOAT16
+        ):
+            limit = np.finfo(np.float16).max
+            kernel = np.clip(op.kernel, -limit, limit).astype(np.float16).astype(np.float32)
+            node = replace(node, op=replace(op, kernel=kernel))
         nodes.append(node)
     return graph.with_nodes(nodes)
 
@@ -95,7 +105,14 @@ class Simulation:
         rounded: the tensors that are integers.
     """
 
-    def __init__(self, graph: Graph, plan: QuantizationPlan, *, also: Graph | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        plan: QuantizationPlan,
+        *,
+        also: Graph | None = None,
+        eager: bool = False,
+    ) -> None:
         """Compile it.
 
         Ranges are inputs of what is compiled, so that a search does not compile it again.
@@ -105,11 +122,15 @@ class Simulation:
             plan: how.
             also: the whole of which the graph is a part; its operators too say which tensors are
                 integers.
+            eager: do not compile: sooner done where it is run once.
         """
         self._tf: Any = importlib.import_module("tensorflow")
         self.graph = with_stored_weights(graph, plan)
+        self._reweigh = None if eager else _captured(self.graph)
         self.rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
-        self._function: Any = self._tf.function(self._compute, reduce_retracing=True)
+        self._function: Any = (
+            self._compute if eager else self._tf.function(self._compute, reduce_retracing=True)
+        )
 
     def run(self, rows: FloatArray, ranges: Mapping[str, Range]) -> dict[str, FloatArray]:
         """Compute all rows.
@@ -142,7 +163,23 @@ class Simulation:
             stored = tf.clip_by_value(tf.round(value / scale) + zero_point, 0.0, 255.0)
             return (stored - zero_point) * scale
 
-        return compute(self.graph, rows, round_)
+        return compute(self.graph, rows, round_, self._reweigh)
+
+
+def _captured(graph: Graph) -> Callable[[Node], Any]:
+    """Give large weights as tensors outside of what is compiled.
+
+    A constant of it would be copied by every stage of the compiler.
+    """
+    tf: Any = importlib.import_module("tensorflow")
+    outside = {
+        node.output: replace(node.op, kernel=tf.constant(node.op.kernel))
+        for node in graph.nodes
+        if isinstance(node.op, (Conv, Dense))
+        and getattr(node.op, "groups", 1) == 1
+        and node.op.kernel.size >= _LARGE
+    }
+    return lambda node: outside.get(node.output)
 
 
 def _integer_tensors(graph: Graph, plan: QuantizationPlan) -> set[str]:

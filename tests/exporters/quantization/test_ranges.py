@@ -143,7 +143,7 @@ def search(graph: Graph, plan: QuantizationPlan, rows: np.ndarray, **settings):
     from exporters.quantization.simulate import Simulation, observe_ranges, run_graph
 
     shared = SharedRanges.of(graph, observe_ranges(graph, rows))
-    used = search_rows(rows)
+    used = search_rows(graph, rows)
     objective = OutputError().against(run_graph(graph, used))
     found = search_ranges(graph, plan, shared, rows, objective, **settings)
     simulation = Simulation(graph, plan)
@@ -250,5 +250,11 @@ def test_inputs_that_are_read_as_integers_are_searched_too(chain):
 def test_the_search_looks_at_the_first_rows_alone():
     from exporters.quantization.ranges import search_rows
 
-    assert len(search_rows(np.zeros((1000, 2), np.float32))) == 256
-    assert len(search_rows(np.zeros((10, 2), np.float32))) == 10
+    def graph(values: int) -> Graph:
+        dense = Dense(kernel=np.zeros((2, values), np.float32), bias=np.zeros(values, np.float32))
+        nodes = (Node(name="a", op=dense, inputs=("x",), output="a"),)
+        return Graph(input="x", input_shape=(2,), nodes=nodes, outputs={"y": "a"})
+
+    rows = np.zeros((1000, 2), np.float32)
+    assert len(search_rows(graph(3), rows)) == 256
+    assert len(search_rows(graph(3), rows[:10])) == 10

@@ -1,0 +1,197 @@
+"""Layers put back into float until a quantized component is the Keras model still.
+
+What a recipe leaves in float is chosen by what is true of most VAEs. A model that is unlike them
+may have a layer that 8 bits do not do, and one such layer loses the whole artifact. So the planned
+component is judged on calibration rows, by the limits that parity has for its precision; where it
+is beyond them, the layers that cost most by themselves go back to float, one after the other, until
+it is within.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from exporters.graph import Conv, ConvTranspose, Dense, Graph, Node
+from exporters.progress import tell
+from exporters.quantization.moves import is_move
+from exporters.quantization.plan import QuantizationPlan, WeightMode
+from exporters.quantization.simulate import Simulation, run_graph, with_stored_weights
+from exporters.quantization.work import rows_within
+from exporters.tf_graph import compute
+from vae_edge.terms import FloatArray, Precision
+from vae_edge.tolerances import TOLERANCES
+from vae_edge.vae_metrics import Posterior, kl_between, kl_to_prior, mean_shift_sigmas
+
+__all__ = ["excess", "keep_within"]
+
+# Other rows than these are what parity judges: it should not be met just so.
+_SHARE = 0.6
+_ROWS = 256
+_WORK = 2e10
+_LEAST_ROWS = 16
+# A float layer with more weights than this is worth storing as float16.
+_WORTH_HALVING = 1024
+
+Run = Callable[[QuantizationPlan], Mapping[str, FloatArray]]
+
+
+def keep_within(
+    graph: Graph,
+    plan: QuantizationPlan,
+    rows: FloatArray,
+    precision: Precision,
+    *,
+    on_the_fly: bool = False,
+) -> QuantizationPlan:
+    """Give the plan with as few layers in float as it takes.
+
+    Args:
+        graph: lowered.
+        plan: with its ranges and weights.
+        rows: calibration inputs.
+        precision: whose limits count.
+        on_the_fly: layers with int8 weights quantize what they read as it comes.
+    """
+    used = rows_within(graph, rows, most=_ROWS, work=_WORK, least=_LEAST_ROWS)
+    wanted = run_graph(graph, used)
+
+    def error(candidate: QuantizationPlan) -> float:
+        given = (
+            _run_on_the_fly(graph, candidate, used)
+            if on_the_fly
+            else Simulation(graph, candidate, eager=True).run(used, candidate.ranges)
+        )
+        return excess(wanted, given, precision)
+
+    if error(plan) <= 1:
+        return plan
+    mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
+    layers = [node for node in graph.nodes if _is_narrow(node, plan, mode)]
+    alone = {}
+    for node in layers:
+        tell(f"looking for layers to keep in float: {node.name}")
+        alone[node.output] = error(_only(plan, node))
+    for node in sorted(layers, key=lambda each: -alone[each.output]):
+        tell(f"keeping {node.name} in float")
+        plan = _without(graph, plan, node, mode)
+        if error(plan) <= 1:
+            break
+    return plan
+
+
+def excess(
+    wanted: Mapping[str, FloatArray], given: Mapping[str, FloatArray], precision: Precision
+) -> float:
+    """Give how many times a component's outputs are beyond what is aimed at; 1 is just within."""
+    limits = TOLERANCES[precision]
+    found = []
+    for name, reference in wanted.items():
+        allowed = limits.get(name, limits["reconstruction"])
+        error = np.abs(given[name].astype(np.float64) - reference)
+        span = float(np.ptp(reference)) or 1.0
+        found.append(float(np.sqrt(np.mean(error**2))) / span / allowed["rmse"])
+        if "max_abs_error" in allowed:
+            found.append(float(error.max()) / span / allowed["max_abs_error"])
+    if {"z_mean", "z_log_var"} <= wanted.keys():
+        found += _posterior(wanted, given, limits["posterior"])
+    return max(found) / _SHARE
+
+
+def _posterior(
+    wanted: Mapping[str, FloatArray], given: Mapping[str, FloatArray], limits: Mapping[str, float]
+) -> list[float]:
+    reference, candidate = (
+        Posterior(z_mean=each["z_mean"], z_log_var=each["z_log_var"]) for each in (wanted, given)
+    )
+    shift, kl = mean_shift_sigmas(reference, candidate), kl_between(reference, candidate)
+    change = kl_to_prior(candidate).mean() - kl_to_prior(reference).mean()
+    values = {
+        "mean_shift_sigmas": shift.mean(),
+        "max_shift_sigmas": shift.max(),
+        "mean_kl_nats": kl.mean(),
+        "max_kl_nats": kl.max(),
+        "kl_term_change_nats": abs(change),
+    }
+    return [float(value) / limits[name] for name, value in values.items() if name in limits]
+
+
+def _is_narrow(node: Node, plan: QuantizationPlan, mode: WeightMode) -> bool:
+    return isinstance(node.op, (Conv, ConvTranspose, Dense)) and (
+        node.output in plan.integer
+        or node.output in plan.integer_input
+        or plan.weight_mode(node.output) is mode
+    )
+
+
+def _only(plan: QuantizationPlan, node: Node) -> QuantizationPlan:
+    """The plan with one layer narrow and all others in float."""
+    name = frozenset({node.output})
+    mode = plan.weight_mode(node.output)
+    return replace(
+        plan,
+        integer=plan.integer & name,
+        integer_input=plan.integer_input & name,
+        dynamic=plan.dynamic & name,
+        weights={node.output: mode},
+    )
+
+
+def _without(
+    graph: Graph, plan: QuantizationPlan, node: Node, narrow: WeightMode
+) -> QuantizationPlan:
+    """The plan with a layer wider, and in float with it the moves that are between floats then."""
+    op = node.op
+    assert isinstance(op, (Conv, ConvTranspose, Dense))  # noqa: S101  chosen so
+    name = {node.output}
+    large = op.kernel.size > _WORTH_HALVING and narrow is WeightMode.INT8
+    mode = WeightMode.FLOAT16 if large else WeightMode.FLOAT32
+    integer = set(plan.integer - name)
+    for each in reversed(graph.nodes):
+        if each.output not in integer or isinstance(each.op, (Conv, Dense)):
+            continue
+        users = graph.users(each.output)
+        reading = integer | plan.integer_input - name
+        made = all(source in integer for source in each.inputs)
+        read = bool(users) and all(user.output in reading for user in users)
+        if not made and not (is_move(each.op) and read):
+            integer.discard(each.output)
+    return replace(
+        plan,
+        integer=frozenset(integer),
+        integer_input=plan.integer_input - name,
+        dynamic=plan.dynamic - name,
+        weights={**plan.weights, node.output: mode},
+        stored={key: value for key, value in plan.stored.items() if key not in name},
+    )
+
+
+def _run_on_the_fly(
+    graph: Graph, plan: QuantizationPlan, rows: FloatArray
+) -> dict[str, FloatArray]:
+    """Compute with int8 weights, on values that have 256 steps between a row's own extremes."""
+    tf: Any = importlib.import_module("tensorflow")
+    read = {
+        name
+        for node in graph.nodes
+        if plan.weight_mode(node.output) is WeightMode.INT8
+        for name in node.inputs
+    }
+
+    def round_(name: str, value: Any) -> Any:
+        if name not in read:
+            return value
+        axes = list(range(1, len(value.shape)))
+        low = tf.minimum(tf.reduce_min(value, axes, keepdims=True), 0.0)
+        high = tf.maximum(tf.reduce_max(value, axes, keepdims=True), 0.0)
+        step = tf.maximum((high - low) / 255.0, 1e-30)
+        return tf.round(value / step) * step
+
+    stored = with_stored_weights(graph, plan)
+    return {
+        name: value.numpy() for name, value in compute(stored, tf.constant(rows), round_).items()
+    }

@@ -1,0 +1,61 @@
+"""What a standard converter's complaint is about: which operator, of which layer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from exporters.base import ExportRequest
+from vae_edge.terms import Format
+
+__all__ = ["complaint"]
+
+# TensorFlow's converter names operator and place so, and tf2onnx so; calls are where both stand in.
+_IN_TFLITE = re.compile(r'fused\["(\w+):", "([^"@]+)@')
+_IN_ONNX = re.compile(r"No Op registered for (\w+) .*?Name: (\S+)", re.DOTALL)
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_LONGEST = 300
+
+
+def complaint(error: Exception, request: ExportRequest, format: Format) -> str:
+    """Give sentences: what could not be converted, where, and what would help.
+
+    Args:
+        error: a converter's.
+        request: what was to be exported.
+        format: to which format.
+    """
+    what = f"{request.component} cannot be converted to {request.precision} {format}: "
+    text = str(error)
+    pattern = _IN_TFLITE if format is Format.TFLITE else _IN_ONNX
+    found = [
+        (operator, place) for operator, place in pattern.findall(text) if operator not in _CALLS
+    ]
+    if not found:
+        return f"{what}{_short(text)} Try another --precision or --format."
+    operator, place = found[0]
+    layer = _layer(request.vae.component(request.component), place)
+    owner = f"layer '{layer.name}' ({type(layer).__name__})" if layer is not None else place
+    if "f64" in text:
+        reason = f"computes {operator} in float64, for which {format} has no kernel"
+        remedy = "Let it compute in float32"
+    else:
+        reason = f"needs the operator {operator}, which {format} does not have"
+        remedy = "Build it of other operations"
+    return f"{what}{owner} {reason}. {remedy}, or export another --format."
+
+
+def _layer(model: Any, place: str) -> Any:
+    """The innermost Keras layer whose scope an operator stands in; repeated scopes have numbers."""
+    layers = {layer.name: layer for layer in model._flatten_layers()}
+    for scope in reversed(place.split("/")[:-1]):
+        for name in (scope, re.sub(r"_\d+$", "", scope)):
+            if name in layers:
+                return layers[name]
+    return None
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if text.endswith(".") else f"{text}."
