@@ -10,6 +10,7 @@ from vae_edge.bundle import sha256_of
 from vae_edge.errors import ModelError, UsageError
 from vae_edge.keras_vae import KerasVAE, default_name
 from vae_edge.split_options import SplitOptions
+from vae_edge.splitting.archive import read_archive
 from vae_edge.splitting.custom_code import import_modules
 from vae_edge.splitting.finding import split_pair, split_whole
 from vae_edge.splitting.halves import Halves, check_halves
@@ -33,6 +34,8 @@ def load(path: str | Path | None, options: SplitOptions = _PLAIN) -> KerasVAE:
         RuntimeMissingError: TensorFlow or Keras is not installed.
     """
     files = _files(path, options)
+    for file in files:  # what is no model at all is refused before TensorFlow is even imported
+        read_archive(file)
     import_keras()
     modules = import_modules(options.imports)
     loaded = [load_model(file, modules) for file in files]
