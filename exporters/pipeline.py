@@ -6,6 +6,7 @@ import dataclasses
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -152,7 +153,8 @@ def export_bundle(
         golden = make_golden(vae, representative)
         records, left_out = [], []
         for file, component, format, precision in plan.files():
-            on_step(f"{component} {precision} {format}")
+            step = f"{component} {precision} {format}"
+            on_step(step)
             request = ExportRequest(
                 vae=vae,
                 component=component,
@@ -165,7 +167,7 @@ def export_bundle(
                 seed=representative.seed,
             )
             try:
-                with listening(on_detail):
+                with listening(partial(_within, step, on_detail)):
                     records.append(_export_one(writer, file, format, request))
             except ExportError as error:
                 left_out.append(LeftOut(file=file, reason=str(error)))
@@ -195,6 +197,10 @@ def export_bundle(
             manifest = _selected(manifest, select(manifest), writer)
         writer.stage(manifest)
         return ExportResult(bundle=writer.publish(), parity=parity, left_out=tuple(left_out))
+
+
+def _within(step: str, on_detail: OnStep, detail: str) -> None:
+    on_detail(f"{step}: {detail}")
 
 
 def _beside(left_out: LeftOut, records: Iterable[ArtifactRecord]) -> LeftOut:

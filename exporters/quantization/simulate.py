@@ -21,6 +21,9 @@ from vae_edge.terms import FloatArray
 __all__ = ["Simulation", "observe_ranges", "run_graph", "with_stored_weights"]
 
 _BATCH = 64
+# Rows are computed in such batches that their tensors hold no more values than this: 64 MB.
+_VALUES = 1 << 24
+_FEWEST = 4
 # A million weights are 4 MB.
 _LARGE = 1_000_000
 
@@ -34,7 +37,7 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
     """Give the smallest and largest value of every tensor, per channel (the last axis)."""
     tf: Any = importlib.import_module("tensorflow")
     names: list[str] = []
-    reweigh = _captured(graph)
+    graph, batch_rows = _captured(graph), _batch_of(graph)
 
     @tf.function  # type: ignore[untyped-decorator]
     def extremes(batch: Any) -> list[tuple[Any, Any]]:
@@ -47,16 +50,16 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
             seen.append((tf.reduce_min(value, axes), tf.reduce_max(value, axes)))
             return value
 
-        compute(graph, batch, look, reweigh)
+        compute(graph, batch, look)
         return seen
 
     lows: dict[str, FloatArray] = {}
     highs: dict[str, FloatArray] = {}
-    for start in range(0, len(rows), _BATCH):
+    for start in range(0, len(rows), batch_rows):
         for name, (low, high) in (
-            zip(names, extremes(tf.constant(rows[start : start + _BATCH])), strict=False)
+            zip(names, extremes(tf.constant(rows[start : start + batch_rows])), strict=False)
             if start
-            else _first(extremes, names, tf.constant(rows[:_BATCH]))
+            else _first(extremes, names, tf.constant(rows[:batch_rows]))
         ):
             low, high = low.numpy(), high.numpy()
             lows[name] = np.minimum(lows.get(name, low), low)
@@ -125,8 +128,9 @@ class Simulation:
             eager: do not compile: sooner done where it is run once.
         """
         self._tf: Any = importlib.import_module("tensorflow")
-        self.graph = with_stored_weights(graph, plan)
-        self._reweigh = None if eager else _captured(self.graph)
+        stored = with_stored_weights(graph, plan)
+        self.graph = stored if eager else _captured(stored)
+        self._batch = _batch_of(graph)
         self.rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
         self._function: Any = (
             self._compute if eager else self._tf.function(self._compute, reduce_retracing=True)
@@ -144,8 +148,8 @@ class Simulation:
             [(ranges[name].scale, ranges[name].zero_point) for name in self.rounded], np.float32
         ).reshape(-1, 2)
         parts = [
-            self._function(tf.constant(rows[start : start + _BATCH]), tf.constant(steps))
-            for start in range(0, len(rows), _BATCH)
+            self._function(tf.constant(rows[start : start + self._batch]), tf.constant(steps))
+            for start in range(0, len(rows), self._batch)
         ]
         return {
             name: np.concatenate([part[name].numpy() for part in parts])
@@ -163,23 +167,29 @@ class Simulation:
             stored = tf.clip_by_value(tf.round(value / scale) + zero_point, 0.0, 255.0)
             return (stored - zero_point) * scale
 
-        return compute(self.graph, rows, round_, self._reweigh)
+        return compute(self.graph, rows, round_)
 
 
-def _captured(graph: Graph) -> Callable[[Node], Any]:
-    """Give large weights as tensors outside of what is compiled.
+def _captured(graph: Graph) -> Graph:
+    """Give a graph whose large weights are tensors outside of what is compiled.
 
-    A constant of it would be copied by every stage of the compiler.
+    A constant would be copied by every stage of the compiler.
     """
     tf: Any = importlib.import_module("tensorflow")
-    outside = {
-        node.output: replace(node.op, kernel=tf.constant(node.op.kernel))
-        for node in graph.nodes
+    return graph.with_nodes(
+        replace(node, op=replace(node.op, kernel=tf.constant(node.op.kernel)))
         if isinstance(node.op, (Conv, Dense))
         and getattr(node.op, "groups", 1) == 1
         and node.op.kernel.size >= _LARGE
-    }
-    return lambda node: outside.get(node.output)
+        else node
+        for node in graph.nodes
+    )
+
+
+def _batch_of(graph: Graph) -> int:
+    """Give how many rows are computed at a time: all their tensors are there at once."""
+    values = sum(int(np.prod(shape, dtype=np.int64)) for shape in graph.shapes.values())
+    return int(np.clip(_VALUES // max(values, 1), _FEWEST, _BATCH))
 
 
 def _integer_tensors(graph: Graph, plan: QuantizationPlan) -> set[str]:

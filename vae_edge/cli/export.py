@@ -322,6 +322,10 @@ def run_export(
             check_interrupted()
             display.update(task, advance=1, description=step)
 
+        def on_detail(detail: str) -> None:
+            check_interrupted()
+            display.update(task, description=detail)
+
         def on_latency(done: int, total: int) -> None:
             display.update(task, description=f"latency {100 * done // total} %")
 
@@ -350,6 +354,7 @@ def run_export(
                 measure=hooks.measure if benchmark else None,
                 select=hooks.select if budget is not None else None,
                 on_step=on_step,
+                on_detail=on_detail,
             )
         if report is not None:
             hooks.write_report(report, result.bundle.manifest)
