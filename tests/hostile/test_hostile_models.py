@@ -142,6 +142,18 @@ def test_functions_that_no_model_is_made_of_are_refused(written, sound, place, m
     refused(path, f"{name}.*(would be called|not at hand)")
 
 
+def test_functions_that_an_imported_module_knows_are_refused(written, sound, tmp_path):
+    from vae_edge.splitting import SplitOptions, load
+
+    module = tmp_path / "layers_beside_system.py"
+    module.write_text("from os import system  # as a user's module may\n")
+    config = json.loads(sound["config.json"])
+    function = function_config("layers_beside_system", "system")
+    config["config"]["layers"][-2]["config"]["activation"] = function
+    with pytest.raises(ModelError, match="system is a function that no model is made of"):
+        load(written(config=config), SplitOptions(imports=(str(module),)))
+
+
 @pytest.mark.parametrize(
     "layer",
     [

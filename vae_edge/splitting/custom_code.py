@@ -87,9 +87,9 @@ class KnownClasses:
         )
 
     def custom(self, class_name: str, registered_name: str | None) -> Any:
-        """Give a class or function of the user's: by the name it is registered by, else its own.
+        """Give a class or function that is registered, or else a class of the user's modules.
 
-        None where there is none.
+        None where there is none of that name.
         """
         registered = self._keras.saving.get_custom_objects()
         for name in (registered_name, class_name):
@@ -100,7 +100,10 @@ class KnownClasses:
             id(each): each
             for module in self._modules
             for each in [getattr(module, own, None)]
-            if callable(each) and str(getattr(each, "__module__", "")).split(".")[0] != "keras"
+            # Not whatever else the module has imported, such as a function of the system's.
+            if isinstance(each, type)
+            and issubclass(each, self._kinds)
+            and each.__module__.split(".")[0] == module.__name__.split(".")[0]
         }
         return next(iter(found.values())) if len(found) == 1 else None
 
