@@ -1,8 +1,9 @@
 """A parity report as JUnit XML, which continuous integration shows test by test.
 
 One `testsuite` per artifact or pair, one `testcase` per judged check. A value beyond its limit is a
-`failure`; a subject that could not be compared is an `error`. What was reported without being
-judged, and what was compared with what, are properties of the suite.
+`failure`; a subject that could not be compared is an `error`; an artifact that was not run, because
+its runtime is not installed, is `skipped`. What was reported without being judged, and what was
+compared with what, are properties of the suite.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from vae_edge.parity import ParityReport, SubjectParity
 from vae_edge.parity_checks import ParityCheck, checks_of, figure, subject_name
+from vae_edge.parity_report import NotRun, ParityReport, SubjectParity
 
 __all__ = ["write_junit"]
 
@@ -28,7 +29,7 @@ def write_junit(report: ParityReport) -> str:
     """
     root = ET.Element("testsuites", {"name": "vae-edge parity"})
     every: list[ParityCheck] = []
-    for subject in report.subjects:
+    for subject in report.all_subjects:
         checks = checks_of(subject)
         every += checks
         suite = ET.SubElement(root, "testsuite", _attributes({"name": subject_name(subject)}))
@@ -45,20 +46,23 @@ def write_junit(report: ParityReport) -> str:
 
 
 def _count(element: ET.Element, checks: tuple[ParityCheck, ...] | list[ParityCheck]) -> None:
-    failed = [check for check in checks if not check.passed]
+    skipped = [check for check in checks if check.skipped]
+    failed = [check for check in checks if not check.passed and not check.skipped]
     element.set("tests", str(len(checks)))
     element.set("failures", str(sum(check.compared for check in failed)))
     element.set("errors", str(sum(not check.compared for check in failed)))
-    element.set("skipped", "0")
+    element.set("skipped", str(len(skipped)))
     element.set("time", "0")
 
 
-def _properties(report: ParityReport, subject: SubjectParity) -> Iterator[tuple[str, str]]:
+def _properties(report: ParityReport, subject: SubjectParity | NotRun) -> Iterator[tuple[str, str]]:
     yield "model", report.model
     yield "source_sha256", report.source_sha256
     yield "reference", report.reference
     if subject.file is not None:
         yield "file", subject.file
+    if isinstance(subject, NotRun):
+        return
     yield "samples", str(subject.samples)
     yield "runtime", subject.runtime
     for metric in subject.metrics:
@@ -72,7 +76,9 @@ def _add_case(suite: ET.Element, check: ParityCheck) -> None:
         "testcase",
         _attributes({"classname": check.subject, "name": check.name, "time": "0"}),
     )
-    if not check.passed:
+    if check.skipped:
+        ET.SubElement(case, "skipped", _attributes({"message": check.message}))
+    elif not check.passed:
         kind = "failure" if check.compared else "error"
         verdict = ET.SubElement(case, kind, _attributes({"message": check.message, "type": kind}))
         verdict.text = _clean(f"{check.subject}: {check.message}")

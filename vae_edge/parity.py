@@ -5,12 +5,6 @@ Each artifact is run on the golden inputs and compared, output by output, with t
 and decoder of one format and precision are also run in a row, which is what a user's reconstruction
 goes through; where a format has none of one precision, the most exact of both. No sampling is in
 an artifact; where the ELBO needs it, every candidate gets the reference's noise.
-
-`schema_version` history of the report:
-    1  first version.
-    2  pairs of an encoder and a decoder that differ in precision.
-    3  the model's own units, edge cases, repeatability; margins, and what conversion and
-       quantization each contribute.
 """
 
 from __future__ import annotations
@@ -32,8 +26,16 @@ from vae_edge.comparison import (
 )
 from vae_edge.errors import ArtifactError, ParityError, RuntimeMissingError
 from vae_edge.golden import sample_posterior
-from vae_edge.manifest import ArtifactRecord, MetricRecord, ParityRecord
+from vae_edge.manifest import ArtifactRecord, MetricRecord
 from vae_edge.metrics import check_comparable, rmse
+from vae_edge.parity_report import (
+    PAIR,
+    REPORT_SCHEMA_VERSION,
+    NotRun,
+    ParityReport,
+    Share,
+    SubjectParity,
+)
 from vae_edge.references import data_reference, golden_reference, live_reference
 from vae_edge.runners.base import Runner
 from vae_edge.runners.batching import run_batched
@@ -51,6 +53,8 @@ from vae_edge.vae_metrics import Posterior
 
 __all__ = [
     "PAIR",
+    "REPORT_SCHEMA_VERSION",
+    "NotRun",
     "ParityReport",
     "Reference",
     "Share",
@@ -62,84 +66,8 @@ __all__ = [
     "pairs",
 ]
 
-PAIR = "encoder+decoder"
-REPORT_SCHEMA_VERSION = 3
 # Rows that an artifact is compared with itself on, and the batch that it is given at once.
 _REPEATED = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Who owns an artifact's drift: Keras to the float32 artifact, and from there to this one.
-
-    Attributes:
-        output: e.g. `reconstruction`.
-        conversion_rmse: of the float32 artifact of the same format against the reference.
-        precision_rmse: of this artifact against that one. All in the output's own units.
-        total_rmse: of this artifact against the reference.
-    """
-
-    output: str
-    conversion_rmse: float
-    precision_rmse: float
-    total_rmse: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubjectParity:
-    """The verdict on one artifact, or on encoder and decoder in a row.
-
-    Attributes:
-        subject: `encoder`, `decoder` or `encoder+decoder`.
-        precision: of the artifact; of a pair the decoder's.
-        encoder_precision: of a pair the encoder's, where that is another one; the looser of the two
-            has set the limits. None otherwise.
-        file: the artifact's file; None for a pair.
-        passed: every metric is within its limit and nothing else was wrong.
-        samples: rows compared.
-        runtime: name and version of the runtime.
-        metrics: value and limit of every metric of every output.
-        failure: why no comparison was possible, else None.
-        shares: of what the conversion to the float32 artifact of the same format and the
-            quantization after it each contribute; see `Share`. Empty for a float32 artifact, a
-            pair, and where no float32 artifact is in the bundle.
-    """
-
-    subject: str
-    format: Format
-    precision: Precision
-    encoder_precision: Precision | None = None
-    file: str | None
-    passed: bool
-    samples: int
-    runtime: str
-    metrics: tuple[MetricRecord, ...]
-    failure: str | None
-    shares: tuple[Share, ...] = ()
-
-    @property
-    def precisions(self) -> str:
-        """The precision, for people: `int8`, or `dynamic+int8` where a pair has two."""
-        encoder = f"{self.encoder_precision}+" if self.encoder_precision else ""
-        return f"{encoder}{self.precision}"
-
-    def record(self) -> ParityRecord:
-        """Give the form that the manifest keeps."""
-        return ParityRecord(
-            passed=self.passed, samples=self.samples, runtime=self.runtime, metrics=self.metrics
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParityReport:
-    """The verdict on a bundle."""
-
-    schema_version: int
-    model: str
-    source_sha256: str
-    reference: str
-    passed: bool
-    subjects: tuple[SubjectParity, ...]
 
 
 def check_parity(
@@ -150,6 +78,7 @@ def check_parity(
     precisions: tuple[Precision, ...] = tuple(Precision),
     overrides: tuple[Override, ...] = (),
     threads: int = 1,
+    partial: bool = False,
     on_subject: Callable[[str], None] | None = None,
 ) -> ParityReport:
     """Compare every artifact, and every pair of them, with the reference.
@@ -161,20 +90,31 @@ def check_parity(
         precisions: which to check.
         overrides: limits that replace the built-in ones.
         threads: threads each runtime may use.
+        partial: judge what can run here, and list the rest in the report, where one runtime of
+            several is not installed.
         on_subject: told what has been checked, for progress.
 
     Raises:
         ParityError: nothing matches, so nothing could be checked.
-        RuntimeMissingError: a runtime that is needed is not installed.
+        RuntimeMissingError: a runtime that is needed is not installed; with `partial`, all are
+            missing. Names each with the command that adds it.
     """
-    subjects = []
+    subjects: list[SubjectParity] = []
+    not_run: list[NotRun] = []
     check = _Check(bundle, reference, overrides, threads)
     for format in Format:
         records = tuple(bundle.select(formats=(format,), precisions=precisions))
-        for subject in check.format(records) if formats is None or format in formats else ():
-            subjects.append(subject)
+        for found in check.format(records) if formats is None or format in formats else ():
+            if isinstance(found, NotRun):
+                if not partial:
+                    raise RuntimeMissingError(found.reason)
+                not_run.append(found)
+                continue
+            subjects.append(found)
             if on_subject is not None:
-                on_subject(f"{subject.subject} {subject.precisions} {subject.format}")
+                on_subject(f"{found.subject} {found.precisions} {found.format}")
+    if not_run and not subjects:
+        raise RuntimeMissingError(" ".join(dict.fromkeys(each.reason for each in not_run)))
     if not subjects:
         raise ParityError(
             f"{bundle.path}: no artifact matches, so nothing was compared. It holds: "
@@ -185,8 +125,9 @@ def check_parity(
         model=bundle.manifest.model.name,
         source_sha256=bundle.manifest.model.source_sha256,
         reference=reference.source,
-        passed=all(subject.passed for subject in subjects),
+        passed=not not_run and all(subject.passed for subject in subjects),
         subjects=tuple(subjects),
+        not_run=tuple(not_run),
     )
 
 
@@ -210,6 +151,16 @@ def _most_exact(records: Mapping[Precision, ArtifactRecord]) -> ArtifactRecord:
     return records[min(records, key=EXACTNESS.index)]
 
 
+def _not_run(record: ArtifactRecord, reason: str) -> NotRun:
+    return NotRun(
+        subject=str(record.component),
+        format=record.format,
+        precision=record.precision,
+        file=record.file,
+        reason=reason,
+    )
+
+
 @dataclass(frozen=True)
 class _Ran:
     """What an artifact made of the golden inputs, or why it did not."""
@@ -230,7 +181,7 @@ class _Check:
     overrides: tuple[Override, ...]
     threads: int
 
-    def format(self, records: tuple[ArtifactRecord, ...]) -> Iterator[SubjectParity]:
+    def format(self, records: tuple[ArtifactRecord, ...]) -> Iterator[SubjectParity | NotRun]:
         """Judge the artifacts of one format by precision, each pair as soon as both have run."""
         waiting = list(pairs(records))
         ran: dict[str, _Ran] = {}
@@ -239,7 +190,11 @@ class _Check:
             for record in records:
                 if record.precision is not precision:
                     continue
-                this = ran[record.file] = self._run(record)
+                try:
+                    this = ran[record.file] = self._run(record)
+                except RuntimeMissingError as error:
+                    yield _not_run(record, str(error))
+                    continue
                 if precision is Precision.FLOAT32 and this.failure is None:
                     floats[record.component] = this
                 yield self._artifact(record, this, floats.get(record.component))

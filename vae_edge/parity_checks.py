@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vae_edge.manifest import MetricRecord
-from vae_edge.parity import SubjectParity
+from vae_edge.parity_report import NotRun, ParityReport, SubjectParity
 
-__all__ = ["COMPARISON", "ParityCheck", "checks_of", "figure", "subject_name"]
+__all__ = ["COMPARISON", "ParityCheck", "all_checks", "checks_of", "figure", "subject_name"]
 
 # The check that stands for a subject as a whole, where its metrics do not tell all.
 COMPARISON = "comparison"
@@ -23,6 +23,7 @@ class ParityCheck:
         passed: the verdict.
         compared: False where there was nothing to judge: an error rather than a failure.
         message: what was found, on one line.
+        skipped: it could not be run here; neither passed nor failed.
     """
 
     subject: str
@@ -30,20 +31,38 @@ class ParityCheck:
     passed: bool
     compared: bool
     message: str
+    skipped: bool = False
 
 
-def subject_name(subject: SubjectParity) -> str:
+def subject_name(subject: SubjectParity | NotRun) -> str:
     """Name a subject: `encoder.int8.tflite`, or `encoder+decoder.dynamic+int8.onnx` of a pair."""
-    return f"{subject.subject}.{subject.precisions}.{subject.format}"
+    precisions = subject.precision if isinstance(subject, NotRun) else subject.precisions
+    return f"{subject.subject}.{precisions}.{subject.format}"
 
 
-def checks_of(subject: SubjectParity) -> tuple[ParityCheck, ...]:
+def all_checks(report: ParityReport) -> tuple[ParityCheck, ...]:
+    """Give the checks of every subject, and those of what was not run."""
+    return tuple(check for subject in report.all_subjects for check in checks_of(subject))
+
+
+def checks_of(subject: SubjectParity | NotRun) -> tuple[ParityCheck, ...]:
     """Give the checks of a subject; all of them pass exactly if the subject did.
 
-    Metrics without a limit are none. A subject that could not be compared, or of which nothing was
-    judged, has the check `comparison`, so that none is without.
+    Metrics without a limit are none. A subject that could not be compared, that was not run, or of
+    which nothing was judged, has the check `comparison`, so that none is without.
     """
     name = subject_name(subject)
+    if isinstance(subject, NotRun):
+        return (
+            ParityCheck(
+                subject=name,
+                name=COMPARISON,
+                passed=False,
+                compared=False,
+                message=f"not run: {subject.reason}",
+                skipped=True,
+            ),
+        )
     checks = [
         ParityCheck(
             subject=name,

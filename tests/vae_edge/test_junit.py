@@ -8,7 +8,7 @@ import pytest
 from vae_edge.bundle import Bundle
 from vae_edge.junit import write_junit
 from vae_edge.manifest import MetricRecord
-from vae_edge.parity import ParityReport, SubjectParity, check_parity, golden_reference
+from vae_edge.parity import NotRun, ParityReport, SubjectParity, check_parity, golden_reference
 from vae_edge.terms import Format, Precision
 
 
@@ -117,6 +117,24 @@ def test_subject_that_could_not_be_compared_is_an_error():
     (error,) = decoder.iter("error")
     assert error.get("message") == "decoder.int8.tflite: cannot be loaded"
     assert not list(decoder.iter("failure"))
+
+
+def test_artifact_that_was_not_run_is_skipped_with_what_would_run_it():
+    left = NotRun(
+        subject="decoder",
+        format=Format.ONNX,
+        precision=Precision.INT8,
+        file="decoder.int8.onnx",
+        reason="needs ONNX Runtime: pip install onnxruntime",
+    )
+
+    *_, last = parsed(replace(REPORT, not_run=(left,)))
+
+    assert last.get("name") == "decoder.int8.onnx"
+    assert [last.get(name) for name in ("tests", "failures", "errors", "skipped")] == list("1001")
+    (skipped,) = last.iter("skipped")
+    assert skipped.get("message") == "not run: needs ONNX Runtime: pip install onnxruntime"
+    assert {p.get("name") for p in last.iter("property")} >= {"model", "file"}
 
 
 def test_what_passed_says_by_how_much():

@@ -88,7 +88,7 @@ def test_report_says_what_was_compared_with_what(bundle):
 
     assert (report.model, report.source_sha256) == ("tiny", "ab" * 32)
     assert report.reference == "golden vectors (noise)"
-    assert report.schema_version == 3
+    assert report.schema_version == 4
 
 
 def test_every_metric_of_every_output_is_recorded_with_its_limit(judge):
@@ -283,6 +283,70 @@ def test_missing_runtime_is_not_a_verdict(bundle, monkeypatch):
 
     with pytest.raises(RuntimeMissingError, match="no runtime"):
         check_parity(bundle, golden_reference(bundle))
+
+
+@pytest.fixture
+def without(monkeypatch, fake_bundle_runners):
+    """Take runtimes away, by the format that they run."""
+
+    def take(*formats):
+        fake_bundle_runners()
+        opened = Bundle.open_runner
+
+        def open_runner(self, record, threads=1):
+            if record.format in formats:
+                raise RuntimeMissingError(f"{record.format}: pip install it.")
+            return opened(self, record, threads)
+
+        monkeypatch.setattr(Bundle, "open_runner", open_runner)
+
+    return take
+
+
+MIXED = ("encoder.float32.onnx", "decoder.float32.onnx", "encoder.int8.tflite")
+
+
+def test_what_has_no_runtime_is_listed_where_the_rest_is_judged(make_tiny_bundle, without):
+    bundle = Bundle.open(make_tiny_bundle(MIXED))
+    without(Format.TFLITE)
+    seen = []
+
+    report = check_parity(
+        bundle, golden_reference(bundle), partial=True, on_subject=lambda name: seen.append(name)
+    )
+
+    assert [s.subject for s in report.subjects] == ["encoder", "decoder", PAIR]
+    assert all(subject.passed for subject in report.subjects)
+    assert len(seen) == 3
+    (left,) = report.not_run
+    assert (left.subject, left.file) == ("encoder", "encoder.int8.tflite")
+    assert (left.format, left.precision) == (Format.TFLITE, Precision.INT8)
+    assert left.reason == "tflite: pip install it."
+    # Nothing failed, and yet not everything was found to be sound.
+    assert not report.failed
+    assert not report.passed
+    assert check_parity(
+        bundle, golden_reference(bundle), partial=True, formats=(Format.ONNX,)
+    ).passed
+
+
+def test_one_missing_runtime_is_an_error_unless_a_part_will_do(make_tiny_bundle, without):
+    """An export must not publish what it could not prove."""
+    bundle = Bundle.open(make_tiny_bundle(MIXED))
+    without(Format.TFLITE)
+
+    with pytest.raises(RuntimeMissingError, match=r"^tflite: pip install it\.$"):
+        check_parity(bundle, golden_reference(bundle))
+
+
+def test_all_missing_runtimes_are_named_once_each(make_tiny_bundle, without):
+    bundle = Bundle.open(make_tiny_bundle(MIXED))
+    without(Format.TFLITE, Format.ONNX)
+
+    with pytest.raises(
+        RuntimeMissingError, match=r"^tflite: pip install it\. onnx: pip install it\.$"
+    ):
+        check_parity(bundle, golden_reference(bundle), partial=True)
 
 
 @pytest.mark.parametrize(

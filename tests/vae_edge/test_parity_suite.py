@@ -273,8 +273,26 @@ def test_bundle_that_failed_to_open_fails_again(suite_of):
             list(session.checks())
 
 
+def test_what_has_no_runtime_is_skipped_and_the_rest_is_tested(project, make_tiny_bundle):
+    bundle = make_tiny_bundle(("encoder.float32.onnx", "encoder.float32.tflite"))
+    session = project(
+        *SUITE,
+        "-rs",
+        f"--bundle={bundle}",
+        conftest="import sys\nsys.modules['ai_edge_litert'] = None\n"
+        "sys.modules['tflite_runtime'] = None\n",
+    )
+
+    assert session.code == 0, session.out
+    verdicts = session.verdicts()
+    assert verdicts.pop("encoder.float32.tflite-comparison") == "SKIPPED"
+    assert verdicts["encoder.float32.onnx-z_mean.rmse"] == "PASSED"
+    assert set(verdicts.values()) == {"PASSED"}
+    assert "not run: Running a .tflite artifact needs LiteRT" in session.out
+
+
 def test_report_without_a_check_is_an_error_and_no_success(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(judging, "checks_of", lambda subject: ())
+    monkeypatch.setattr(judging, "all_checks", lambda report: ())
 
     with pytest.raises(ParityError, match="nothing was compared"):
         judge_bundle(tiny_bundle)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
-from vae_edge.cli.options import BundlePath, Json, OnlyFormats, Threads, Verbose, parse_formats
+from vae_edge.cli.options import (
+    BundlePath,
+    FitChoice,
+    Json,
+    OnlyFormats,
+    Threads,
+    Verbose,
+    parse_formats,
+)
 from vae_edge.cli.split_options import (
     DecoderFile,
     DecoderInput,
@@ -21,8 +29,8 @@ from vae_edge.cli.split_options import (
     print_notes,
     split_options,
 )
-from vae_edge.errors import ParityError, UsageError, VaeEdgeError
-from vae_edge.terms import EXACTNESS, Component, Format, Precision
+from vae_edge.errors import ParityError, RuntimeMissingError, UsageError, VaeEdgeError
+from vae_edge.terms import EXACTNESS, Component, Fit, Format, Precision
 
 if TYPE_CHECKING:
     from vae_edge.bundle import Bundle
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["parity"]
 
 EXIT_FAILED = 1
+# Share of the subjects that fail where the reference is another model altogether.
+_NEARLY_ALL = 0.8
+MOST_REASONS = 5
 
 
 def parity(
@@ -86,6 +97,7 @@ def parity(
             show_default=False,
         ),
     ] = None,
+    fit: FitChoice = None,
     junit: Annotated[
         Path | None,
         typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False),
@@ -99,13 +111,17 @@ def parity(
         ),
     ] = False,
     show_all: Annotated[
-        bool, typer.Option("--all", help="Show every figure, its limit, and what it means.")
+        bool,
+        typer.Option("--all", help="Show every figure, its limit, what it means, every reason."),
     ] = False,
     threads: Threads = 1,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Is every artifact of a bundle still the Keras model? Exit 0 passed, 1 failed, 2 no run.
+    """Is every artifact of a bundle still the Keras model?
+
+    Exit 0: all passed; 1: one failed; 2: something was not run, for want of a runtime say, and
+    nothing that was failed.
 
     Examples:
     `vae-edge parity build/mnist-vae`
@@ -130,12 +146,14 @@ def parity(
         *(read_overrides(tolerances) if tolerances else ()),
         *(parse_override(text) for text in tolerance or ()),
     )
+    if fit is not None and data is None:
+        raise UsageError("--fit says how images are fitted; give those with --data PATH.")
     formats, opened = parse_formats(format), Bundle.open(bundle)
     with quiet(verbose), interruptible("Nothing was decided."), progress() as display:
         task = display.add_task(
             "loading the reference", total=_count_subjects(opened, formats, precision)
         )
-        compared_with = _reference(opened, reference, taken_apart, data)
+        compared_with, other = _reference(opened, reference, taken_apart, data, fit)
         report = check_parity(
             opened,
             compared_with,
@@ -143,18 +161,64 @@ def parity(
             precisions=tuple(precision or Precision),
             overrides=overrides,
             threads=threads,
+            partial=True,
             on_subject=lambda subject: display.update(task, advance=1, description=subject),
         )
+        display.update(task, total=len(report.subjects))
     if as_json:
         typer.echo(json.dumps(encode(report), allow_nan=False))
     else:
-        _print_report(report, show_all=show_all)
-    if junit is not None:
-        _write_junit(report, junit)
+        _print_report(report, show_all=show_all, of_another_model=_is_another(report, other))
+    if other is not None:
+        _note_other_model(report, other)
+    unwritten = None if junit is None else _write_junit(report, junit)
     if explain and not as_json:
         _explain(report, bundle, reference, taken_apart, verbose=verbose)
-    if not report.passed:
+    _leave(report, unwritten)
+
+
+def _leave(report: ParityReport, unwritten: str | None) -> None:
+    """End with the exit code that the verdict has, and with what is left to say."""
+    failed, missing = bool(report.failed), _not_run_words(report) if report.not_run else None
+    for text in (unwritten, missing):
+        if text is not None and (failed or (text is unwritten and missing is not None)):
+            note(f"warning: {text}")
+    if failed:
         raise typer.Exit(EXIT_FAILED)
+    if missing is not None:
+        raise RuntimeMissingError(missing)
+    if unwritten is not None:
+        raise UsageError(unwritten)
+
+
+def _not_run_words(report: ParityReport) -> str:
+    from vae_edge.cli.tables import plural
+
+    reasons = dict.fromkeys(each.reason for each in report.not_run)
+    ran = dict.fromkeys(f"--format {subject.format}" for subject in report.subjects)
+    one = len(report.not_run) == 1
+    return (
+        f"{plural(len(report.not_run), 'artifact')} {'was' if one else 'were'} not run, so nothing "
+        f"is known of {'it' if one else 'them'}. {' '.join(reasons)} To ask for the others alone: "
+        f"{' '.join(ran)}."
+    )
+
+
+def _is_another(report: ParityReport, other: str | None) -> bool:
+    """Tell whether the reference is, by its file and by the verdict, no model of this bundle."""
+    return other is not None and len(report.failed) >= _NEARLY_ALL * len(report.subjects)
+
+
+def _note_other_model(report: ParityReport, source: str) -> None:
+    differs = f"{source} is not the file that the bundle was exported from (their SHA-256 differ)"
+    if _is_another(report, source):
+        note(
+            f"note: {differs}, and nearly everything fails: it is another model, and this verdict "
+            "says nothing of the export. Give --reference the bundle's own model, or leave it out "
+            "to compare with the golden vectors."
+        )
+    else:
+        note(f"note: {differs}, so differences may be the model's and not the export's.")
 
 
 def _count_subjects(
@@ -171,15 +235,20 @@ def _count_subjects(
 
 
 def _reference(
-    bundle: Bundle, model: Path | None, split: SplitOptions, data: Path | None
-) -> Reference:
+    bundle: Bundle,
+    model: Path | None,
+    split: SplitOptions,
+    data: Path | None,
+    fit: Fit | None,
+) -> tuple[Reference, str | None]:
+    """Give the reference, and the model's name where it is not the file of the bundle."""
     from vae_edge.parity import golden_reference, live_reference
 
     is_live = model is not None or split.encoder is not None
     if not is_live and data is None:
-        return golden_reference(bundle)
+        return golden_reference(bundle), None
     if not is_live:
-        return _on_data(bundle, *_most_exact(bundle), data)
+        return _on_data(bundle, *_most_exact(bundle), data, fit), None
     from vae_edge.keras_vae import load_keras_vae, open_keras_runner
 
     vae = load_keras_vae(model, split)
@@ -192,43 +261,49 @@ def _reference(
             f"bundle was exported from a model with {expected.image_shape} and "
             f"{expected.latent_dim}. Give the model that the bundle was exported from."
         )
-    if vae.source_sha256 != expected.source_sha256:
-        note(
-            f"note: {source} is not the file that the bundle was exported from (their SHA-256 "
-            "differ), so differences may be the model's and not the export's."
-        )
+    other = None if vae.source_sha256 == expected.source_sha256 else str(source)
     halves = [open_keras_runner(vae, component) for component in Component]
     if data is not None:
-        return _on_data(bundle, halves[0], halves[1], data)
-    return live_reference(bundle, halves[0], halves[1])
+        return _on_data(bundle, halves[0], halves[1], data, fit), other
+    return live_reference(bundle, halves[0], halves[1]), other
 
 
-def _on_data(bundle: Bundle, encoder: Runner, decoder: Runner, data: Path | None) -> Reference:
+def _on_data(
+    bundle: Bundle, encoder: Runner, decoder: Runner, data: Path | None, fit: Fit | None
+) -> Reference:
     from vae_edge.images import read_images
     from vae_edge.parity import data_reference
 
     assert data is not None  # noqa: S101  asked for only then
     model = bundle.manifest.model
-    images = read_images(data, model.image_shape, preprocessing=model.preprocessing)
+    images = read_images(data, model.image_shape, fit=fit, preprocessing=model.preprocessing)
     return data_reference(bundle, images, encoder, decoder, str(data))
 
 
 def _most_exact(bundle: Bundle) -> tuple[Runner, Runner]:
     """Open what stands in for the Keras model where that is not at hand."""
-    found = []
-    for component in Component:
-        records = [r for r in bundle.manifest.artifacts if r.component is component]
-        if not records:
-            raise ParityError(
-                f"{bundle.path}: holds no {component}, so there is nothing to compare with on "
-                "--data. Give the Keras model: --reference MODEL."
-            )
-        found.append(min(records, key=lambda record: EXACTNESS.index(record.precision)))
+    encoder, decoder = (_most_exact_that_runs(bundle, component) for component in Component)
     note(
-        f"note: compared with {found[0].file} and {found[1].file}, which stand in for the Keras "
+        f"note: compared with {encoder.name} and {decoder.name}, which stand in for the Keras "
         "model; with that itself: --reference MODEL."
     )
-    return bundle.open_runner(found[0]), bundle.open_runner(found[1])
+    return encoder, decoder
+
+
+def _most_exact_that_runs(bundle: Bundle, component: Component) -> Runner:
+    records = [r for r in bundle.manifest.artifacts if r.component is component]
+    missing: RuntimeMissingError | None = None
+    for record in sorted(records, key=lambda each: EXACTNESS.index(each.precision)):
+        try:
+            return bundle.open_runner(record)
+        except RuntimeMissingError as error:
+            missing = missing or error
+    if missing is not None:
+        raise missing
+    raise ParityError(
+        f"{bundle.path}: holds no {component}, so there is nothing to compare with on "
+        "--data. Give the Keras model: --reference MODEL."
+    )
 
 
 def _explain(
@@ -253,7 +328,8 @@ def _explain(
     print_explanations(found)
 
 
-def _write_junit(report: ParityReport, path: Path) -> None:
+def _write_junit(report: ParityReport, path: Path) -> str | None:
+    """Write the file; give what to say where it cannot be, for the verdict stands all the same."""
     from vae_edge.files import replaced_file
     from vae_edge.junit import write_junit
 
@@ -262,25 +338,29 @@ def _write_junit(report: ParityReport, path: Path) -> None:
         with replaced_file(path) as part:
             part.write_text(write_junit(report), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--junit {path}: cannot be written: {error.strerror}.") from error
+        return (
+            f"--junit {path}: cannot be written: {error.strerror or error}. The verdict above "
+            "stands. Make space or the directory writable, or name a file elsewhere, and run it "
+            "again."
+        )
+    return None
 
 
-def _print_report(report: ParityReport, *, show_all: bool) -> None:
+def _print_report(report: ParityReport, *, show_all: bool, of_another_model: bool) -> None:
     from rich.text import Text
 
-    from vae_edge.cli.parity_tables import all_figures, glossary, reasons, summary
+    from vae_edge.cli.parity_tables import all_figures, glossary, reasons, summary, totals
 
     out = results()
     out.print(summary(report))
     if show_all:
         out.print(all_figures(report))
         out.print(glossary())
+    most = None if show_all else 1 if of_another_model else MOST_REASONS
     for subject in report.subjects:
-        for reason in reasons(subject):
+        for reason in reasons(subject, most):
             out.print(
                 Text(f"{subject.subject} {subject.precisions} {subject.format}: {reason}"),
                 soft_wrap=True,
             )
-    failed = sum(not subject.passed for subject in report.subjects)
-    total = len(report.subjects)
-    out.print(f"{total - failed} of {total} passed." if failed else f"All {total} passed.")
+    out.print(totals(report))

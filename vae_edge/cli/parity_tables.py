@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from vae_edge.cli.tables import new_table
+from vae_edge.cli.tables import new_table, plural
 from vae_edge.comparison import ALL_METRICS, METRICS_OF
 from vae_edge.manifest import MetricRecord
-from vae_edge.parity import ParityReport, SubjectParity
+from vae_edge.parity_report import ParityReport, SubjectParity
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["all_figures", "glossary", "reasons", "summary"]
+__all__ = ["all_figures", "glossary", "number", "reasons", "summary", "totals"]
 
 _GREY_LEVELS = 255
 # An error that fits this often into its limit is no news.
@@ -45,6 +45,10 @@ def summary(report: ParityReport) -> Table:
             Text(_in_words(subject)),
             _fits(subject),
         )
+    for each in report.not_run:
+        verdict = Text("not run", style="yellow")
+        runtime = Text("its runtime is missing")
+        table.add_row(each.subject, str(each.format), str(each.precision), verdict, runtime, "-")
     table.caption = Text(
         "sigma: the posterior's own spread, the noise that the decoder was trained with. level: "
         "one of 255 grey levels. nats: of the ELBO, per image. fits: how many times the nearest "
@@ -134,11 +138,33 @@ def glossary() -> Table:
     return table
 
 
-def reasons(subject: SubjectParity) -> list[str]:
-    """Give what failed, in words: a table may be too narrow, or its colours lost."""
+def totals(report: ParityReport) -> str:
+    """Give the line that the report ends with."""
+    failed, total = len(report.failed), len(report.subjects)
+    count = f"{total - failed} of {total}" if failed else f"All {total}"
+    if not report.not_run:
+        return f"{count} passed."
+    verb = "was" if len(report.not_run) == 1 else "were"
+    return f"{count} that ran passed; {plural(len(report.not_run), 'artifact')} {verb} not run."
+
+
+def reasons(subject: SubjectParity, most: int | None = None) -> list[str]:
+    """Give what failed, in words: a table may be too narrow, or its colours lost.
+
+    Args:
+        subject: whose.
+        most: how many figures beyond their limit to name, those furthest beyond; the last line
+            says how many more there are. None for all, in the order of the report.
+    """
     found = [subject.failure] if subject.failure else []
-    found += [_beyond(metric) for metric in subject.metrics if not metric.passed]
-    if found:
+    beyond = [metric for metric in subject.metrics if not metric.passed]
+    left = 0 if most is None else len(beyond) - most
+    if left > 0:
+        beyond = sorted(beyond, key=lambda m: 0.0 if m.margin is None else m.margin)[:most]
+    found += [_beyond(metric) for metric in beyond]
+    if left > 0:
+        found[-1] += f"; ... and {left} more (--all)"
+    if found and most != 1:
         for share in subject.shares:
             found.append(
                 f"of the error of {share.output} (rmse {number(share.total_rmse)}), conversion to "

@@ -7,7 +7,9 @@ import pytest
 
 import vae_edge.keras_vae
 import vae_edge.parity
-from vae_edge.errors import ModelError
+from vae_edge.bundle import Bundle
+from vae_edge.errors import ModelError, RuntimeMissingError
+from vae_edge.terms import Format
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_json_is_the_report(run_cli, tiny_bundle, failing, sound):
     report = json.loads(ran.out)
     assert ran.code == (0 if sound else 1)
     assert report["passed"] is sound
-    assert report["schema_version"] == 3
+    assert report["schema_version"] == 4
     assert [s["subject"] for s in report["subjects"]] == ["encoder", "decoder", "encoder+decoder"]
     assert report["subjects"][1]["passed"] is sound
     measured = report["subjects"][1]["metrics"]
@@ -191,6 +193,96 @@ def test_what_cannot_be_checked_exits_with_2(run_cli, tiny_bundle, options, mess
     assert message in " ".join(ran.err.splitlines()[-1].split())
 
 
+@pytest.fixture
+def mixed(make_tiny_bundle, monkeypatch):
+    """A bundle of both formats, on a machine without a runtime for one of them."""
+    opened = Bundle.open_runner
+
+    def open_runner(self, record, threads=1):
+        if record.format is Format.TFLITE:
+            raise RuntimeMissingError("A .tflite artifact needs LiteRT: pip install it.")
+        return opened(self, record, threads)
+
+    monkeypatch.setattr(Bundle, "open_runner", open_runner)
+    return make_tiny_bundle(
+        ("encoder.float32.onnx", "encoder.float32.tflite", "encoder.int8.tflite")
+    )
+
+
+def test_part_that_could_not_run_exits_with_2_after_the_verdict_on_the_rest(
+    run_cli, mixed, tmp_path
+):
+    ran = run_cli("parity", mixed, "--junit", tmp_path / "p.xml")
+
+    assert ran.code == 2
+    assert any(row[:4] == ["encoder", "onnx", "float32", "passed"] for row in rows(ran.out))
+    assert [row[:5] for row in rows(ran.out) if "tflite" in row] == [
+        ["encoder", "tflite", "float32", "not", "run"],
+        ["encoder", "tflite", "int8", "not", "run"],
+    ]
+    assert ran.out.splitlines()[-1] == "All 1 that ran passed; 2 artifacts were not run."
+    assert ran.err.splitlines()[-1] == (
+        "error: 2 artifacts were not run, so nothing is known of them. A .tflite artifact needs "
+        "LiteRT: pip install it. To ask for the others alone: --format onnx."
+    )
+    assert (tmp_path / "p.xml").read_text().count("<skipped") == 2
+
+
+def test_report_has_what_was_not_run(run_cli, mixed):
+    ran = run_cli("parity", mixed, "--json")
+
+    report = json.loads(ran.out)
+    assert ran.code == 2
+    assert report["passed"] is False
+    assert [s["passed"] for s in report["subjects"]] == [True]
+    assert [left["file"] for left in report["not_run"]] == [
+        "encoder.float32.tflite",
+        "encoder.int8.tflite",
+    ]
+    assert "pip install it" in report["not_run"][0]["reason"]
+
+
+def test_what_can_run_may_be_asked_for_alone(run_cli, mixed):
+    ran = run_cli("parity", mixed, "--format", "onnx")
+
+    assert ran.code == 0
+    assert "All 1 passed." in ran.out
+
+
+def test_failure_counts_more_than_what_was_not_run(run_cli, mixed):
+    ran = run_cli("parity", mixed, "--tolerance", "z_mean.cosine_similarity=1.1")
+
+    assert ran.code == 1
+    assert "0 of 1 that ran passed; 2 artifacts were not run." in ran.out
+    assert "warning: 2 artifacts were not run" in ran.err
+
+
+@pytest.mark.usefixtures("mixed")
+def test_own_images_are_judged_beside_what_can_run(run_cli, make_tiny_bundle, tmp_path):
+    path = make_tiny_bundle(
+        ("encoder.float32.tflite", "encoder.float32.onnx", "decoder.float32.onnx")
+    )
+    np.save(tmp_path / "mine.npy", np.zeros((3, 4, 4, 1), np.uint8))
+
+    ran = run_cli("parity", path, "--data", tmp_path / "mine.npy", "--format", "onnx")
+
+    assert ran.code == 0
+    assert "note: compared with encoder.float32.onnx and decoder.float32.onnx" in ran.err
+
+
+def test_own_images_of_another_size_are_fitted_where_asked(run_cli, tiny_bundle, tmp_path):
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (3, 9, 7), np.uint8))
+
+    refused = run_cli("parity", tiny_bundle, "--data", path)
+    fitted = run_cli("parity", tiny_bundle, "--data", path, "--fit", "crop")
+
+    assert refused.code == 2
+    assert "--fit resize, crop or pad" in refused.err
+    assert fitted.code == 0
+    assert "--fit says" in run_cli("parity", tiny_bundle, "--fit", "crop").error
+
+
 def test_damaged_bundle_exits_with_2(run_cli, tiny_bundle):
     (tiny_bundle / "decoder.float32.onnx").unlink()
 
@@ -237,6 +329,42 @@ def test_live_model_other_than_the_exported_one_is_noted(run_cli, tiny_bundle, l
 
     assert ran.code == 0
     assert "note: model.keras is not the file that the bundle was exported from" in ran.err
+
+
+def test_another_model_altogether_is_said_once_and_not_a_hundred_times(
+    run_cli, make_tiny_bundle, tiny, live
+):
+    path = make_tiny_bundle(
+        contents={
+            "encoder.float32.onnx": tiny.perturbed(1.0).onnx("encoder"),
+            "decoder.float32.onnx": tiny.perturbed(1.0).onnx("decoder"),
+        }
+    )
+    live(sha256="cd" * 32)
+
+    ran = run_cli("parity", path, "--reference", "model.keras")
+    full = run_cli("parity", path, "--reference", "model.keras", "--all")
+
+    assert ran.code == full.code == 1
+    assert ran.err.count("SHA-256 differ") == 1
+    assert "it is another model, and this verdict says nothing of the export" in ran.err
+    told = [line for line in ran.out.splitlines() if " onnx: " in line]
+    assert [line.split()[0] for line in told] == ["encoder", "decoder", "encoder+decoder"]
+    assert all(line.endswith("more (--all)") for line in told)
+    assert len([line for line in full.out.splitlines() if " onnx: " in line]) > 20
+
+
+def test_only_the_worst_reasons_are_named_unless_all_are_asked_for(run_cli, make_tiny_bundle, tiny):
+    path = make_tiny_bundle(contents={"decoder.float32.onnx": tiny.perturbed(1.0).onnx("decoder")})
+
+    def told(*options):
+        lines = run_cli("parity", path, *options).out.splitlines()
+        return [line for line in lines if line.startswith("decoder float32 onnx: ")]
+
+    short, full = told(), told("--all")
+    assert len(short) == 5
+    assert short[-1].endswith(f"; ... and {len(full) - 5} more (--all)")
+    assert {line.partition("; ... and")[0] for line in short} < set(full)
 
 
 @pytest.mark.parametrize("shape", [{"image_shape": (8, 8, 1)}, {"latent_dim": 3}])
@@ -333,6 +461,17 @@ def test_junit_that_cannot_be_written_is_said(run_cli, tiny_bundle, tmp_path):
     assert ran.code == 2
     assert "All 3 passed." in ran.out
     assert "--junit" in ran.err
+    assert "name a file elsewhere" in ran.err
+
+
+def test_junit_that_cannot_be_written_does_not_hide_a_failure(run_cli, failing, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    ran = run_cli("parity", failing, "--junit", tmp_path / "file" / "x.xml")
+
+    assert ran.code == 1
+    assert "1 of 3 passed." in ran.out
+    assert "warning: --junit" in ran.err
 
 
 def test_own_images_are_judged_beside_the_most_exact_artifacts(
