@@ -17,7 +17,15 @@ import numpy.typing as npt
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.terms import FloatArray
 
-__all__ = ["ZOO", "Architecture", "Data", "build", "smooth_images", "smooth_signals"]
+__all__ = [
+    "ZOO",
+    "Architecture",
+    "Data",
+    "build",
+    "data_for",
+    "smooth_images",
+    "smooth_signals",
+]
 
 _BATCH = 32
 _RATE = 2e-3
