@@ -22,18 +22,24 @@ def replaced_file(path: Path) -> Iterator[Path]:
     The suffix stays, because Keras and matplotlib choose the format by it. A crash leaves the old
     file; what was half written is removed, or overwritten by the next attempt. An OSError that
     names no file, as a write to a full disk does, or the one beside, is made to name `path`.
+
+    A device or a pipe, such as /dev/null or /dev/stdout, is given itself: it takes what is written,
+    and moving a file over it would destroy it, for everybody where root does so.
     """
-    part = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    part = path if special else path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield part
-        _sync(part)
-        part.replace(path)
+        if not special:
+            _sync(part)
+            part.replace(path)
     except OSError as error:
         if error.filename in (None, str(part)):
             error.filename = str(path)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

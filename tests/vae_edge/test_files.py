@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -105,3 +106,20 @@ def test_error_of_replaced_file_names_the_file_and_not_its_stand_in(tmp_path, na
 
     assert caught.value.filename == ("source.png" if named == "other" else str(path))
     assert names(tmp_path) == []
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    """As /dev/null and /dev/stdout must: root could replace even those."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Opened for both, so that neither end waits for the other.
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        with replaced_file(pipe) as part:
+            part.write_text("new")
+
+        assert os.read(end, 100) == b"new"
+    finally:
+        os.close(end)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
