@@ -256,7 +256,7 @@ def _prepare(
 ) -> tuple[list[Worker], tuple[SkippedGroup, ...]]:
     """Wait for all; a runtime that is not installed is no error while another one is."""
     ready, skipped = [], []
-    missing: RuntimeMissingError | None = None
+    missing: dict[str, None] = {}
     for worker in workers:
         try:
             worker.wait_prepared()
@@ -264,11 +264,11 @@ def _prepare(
         except RuntimeMissingError as error:
             if worker.task.format is None:
                 raise
-            missing = error
+            missing[str(error)] = None
             skipped.append(SkippedGroup(name=worker.task.name, reason=str(error)))
         step()
-    if missing is not None and all(worker.task.format is None for worker in ready):
-        raise missing
+    if missing and all(worker.task.format is None for worker in ready):
+        raise RuntimeMissingError(" ".join(missing))
     return ready, tuple(skipped)
 
 

@@ -14,10 +14,9 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from benchmarks.protocol import Failure, GroupTask, Loaded, Memory, Request, Sampled
 from benchmarks.timer import Calibration
@@ -28,6 +27,7 @@ __all__ = ["Worker", "WorkerProcess"]
 
 T = TypeVar("T")
 _LAST_LINES = 5
+_LAST_BYTES = 1 << 16
 # `python -m` would look in the working directory first, where a user may have a `benchmarks` too.
 _BOOT = """
 import sys
@@ -79,15 +79,17 @@ class WorkerProcess:
             module: whose `main` to run, for tests.
         """
         self._task, self._timeout_s = task, timeout_s
-        self._noise = None if verbose else tempfile.TemporaryFile()  # noqa: SIM115  close() does
-        self._received = b""
+        self._received, self._noise = b"", b""
         self._process = subprocess.Popen(  # noqa: S603  our own module, our own interpreter
             [sys.executable, "-c", _BOOT, module, *_import_path()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._noise,
+            # No file: a device may have no directory that one could be made in.
+            stderr=None if verbose else subprocess.PIPE,
             env=_environment(task),
         )
+        if self._process.stderr is not None:
+            os.set_blocking(self._process.stderr.fileno(), False)
         self._send(json.dumps(codec.encode(task)))
         self._send(json.dumps(codec.encode(Request(operation="prepare"))))
 
@@ -122,7 +124,7 @@ class WorkerProcess:
         """Kill it: nothing that it holds is worth keeping, and it may be hanging."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._noise):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 _close(stream)
 
@@ -156,8 +158,7 @@ class WorkerProcess:
         assert stream is not None  # noqa: S101  asked for with PIPE; tells the type checker
         deadline = time.monotonic() + self._timeout_s
         while b"\n" not in self._received:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stream], [], [], left)[0]:
+            if not self._wait_for_answer(stream, deadline):
                 raise ArtifactError(
                     f"{self._task.name}: gave no answer for {self._timeout_s:g} s while {doing}, "
                     f"and was stopped.{self._last_words()} {_ALONE}"
@@ -168,6 +169,26 @@ class WorkerProcess:
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
         return line
+
+    def _wait_for_answer(self, stream: IO[bytes], deadline: float) -> bool:
+        """Wait for something to read, and keep what is printed meanwhile: a full pipe blocks."""
+        streams = [stream] if self._process.stderr is None else [stream, self._process.stderr]
+        while (left := deadline - time.monotonic()) > 0:
+            ready = select.select(streams, [], [], left)[0]
+            if self._process.stderr in ready and not self._take_noise():
+                streams.remove(ready[-1])
+            if stream in ready:
+                return True
+        return False
+
+    def _take_noise(self) -> bool:
+        """Keep the end of what was printed so far; False at the end of it."""
+        assert self._process.stderr is not None  # noqa: S101  only called where it is piped
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._process.stderr.fileno(), 1 << 16):
+                self._noise = (self._noise + chunk)[-_LAST_BYTES:]
+            return False
+        return True
 
     def _died(self, doing: str) -> ArtifactError:
         code = self._process.wait()
@@ -189,10 +210,9 @@ class WorkerProcess:
         )
 
     def _last_words(self) -> str:
-        if self._noise is None:
-            return ""
-        self._noise.seek(0)
-        text = self._noise.read().decode("utf-8", "replace")
+        if self._process.stderr is not None:
+            self._take_noise()
+        text = self._noise.decode("utf-8", "replace")
         lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
         return f" It printed last: {' | '.join(lines[-_LAST_LINES:])}." if lines else ""
 

@@ -226,7 +226,13 @@ def test_no_runtime_at_all_is_an_error_even_where_keras_runs(fakes: Fakes) -> No
     fakes.add("keras", 1000, format=None)
     onnx = fakes.add("int8 onnx", 1000, format=Format.ONNX)
     onnx.failure = ("prepare", RuntimeMissingError("pip install onnxruntime"))
-    with pytest.raises(RuntimeMissingError, match="pip install onnxruntime"):
+    for precision in ("float32", "int8"):
+        tflite = fakes.add(f"{precision} tflite", 1000)
+        tflite.failure = ("prepare", RuntimeMissingError("pip install ai-edge-litert"))
+    # Each runtime that could have run something, once.
+    with pytest.raises(
+        RuntimeMissingError, match=r"^pip install onnxruntime pip install ai-edge-litert$"
+    ):
         measure(fakes.tasks(), SETTINGS, fakes.start)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -170,6 +171,38 @@ def test_noise_is_shown_when_verbose_only(start: Start, capfd: pytest.CaptureFix
         worker.wait_prepared()
         worker.sample(0, loops=1, settle=0)
         assert ("chatter" in capfd.readouterr().err) is verbose
+
+
+def test_more_noise_than_a_pipe_holds_does_not_block(start: Start) -> None:
+    worker = start(
+        """
+        print("x" * 1_000_000, "\\nthe end", file=sys.stderr, flush=True)
+        if request.operation == "load":
+            sys.exit(3)
+        return Sampled(sample_ns=5)
+        """
+    )
+    worker.wait_prepared()
+    assert worker.sample(0, loops=1, settle=0) == 5.0
+    with pytest.raises(ArtifactError, match=r"xxx \| the end\.") as caught:
+        worker.load()
+    assert len(str(caught.value)) < 100_000
+
+
+def test_no_directory_for_temporary_files_is_needed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a device whose file systems are all full, or read-only."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    worker = start("print('about to fall', file=sys.stderr, flush=True)\nos._exit(3)")
+    worker.wait_prepared()
+    with pytest.raises(ArtifactError, match=r"It printed last: about to fall\."):
+        worker.load()
 
 
 def test_a_worker_is_held_to_its_threads(start: Start) -> None:

@@ -11,7 +11,16 @@ from vae_edge.cli.benchmark_counts import parse_counts
 from vae_edge.cli.benchmark_files import Files
 from vae_edge.cli.benchmark_sustained import parse_duration, print_sustained
 from vae_edge.cli.console import interruptible, note, progress
-from vae_edge.cli.options import BundlePath, Json, MaxError, MinPsnr, Verbose
+from vae_edge.cli.options import (
+    BundlePath,
+    Json,
+    MaxError,
+    MinPsnr,
+    OnlyFormats,
+    Verbose,
+    parse_formats,
+)
+from vae_edge.errors import UsageError
 from vae_edge.terms import Component, Format, Precision
 
 if TYPE_CHECKING:
@@ -60,10 +69,7 @@ def benchmark(
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Samples per artifact; more are steadier.")
     ] = 30,
-    format: Annotated[
-        list[Format] | None,
-        typer.Option("--format", help="Only this format. Repeatable.", show_default=False),
-    ] = None,
+    format: OnlyFormats = None,
     precision: Annotated[
         list[Precision] | None,
         typer.Option("--precision", help="Only this one. Repeatable.", show_default=False),
@@ -165,7 +171,7 @@ def benchmark(
             threads=thread_counts,
             batches=batches,
             rounds=rounds,
-            only=_selection(format, precision, component),
+            only=_selection(parse_formats(format), precision, component),
             reference_note=choice.note,
             verbose=verbose,
             budget=budget,
@@ -173,22 +179,32 @@ def benchmark(
                 task, description="measuring", completed=done, total=total
             ),
         )
-    files.write(report)
+    if not as_json:
+        print_benchmark(report, best_in_one_format(report, opened.manifest))
     if seconds is not None:
+        _keep_so_far(files, report)
         report = _sustain(report, bundle, seconds, verbose=verbose)
-        files.write(report)
+    # Printed before it is written: a full disk must not cost the run.
     if as_json:
         typer.echo(write_report(report), nl=False)
     else:
-        print_benchmark(report, best_in_one_format(report, opened.manifest))
         print_sustained(report.sustained, emulated=report.environment.emulated)
     for skipped in report.skipped:
         note(f"note: {skipped.name} was not measured. {skipped.reason}")
     for warning in report.warnings:
         note(f"warning: {warning.text}")
+    files.write(report)
     if require_quiet and report.warnings:
         note(f"failed: --require-quiet, and the run has {plural(len(report.warnings), 'warning')}.")
         raise typer.Exit(EXIT_NOT_QUIET)
+
+
+def _keep_so_far(files: Files, report: BenchmarkReport) -> None:
+    """Write what was measured before a long run that may be interrupted."""
+    try:
+        files.write(report)
+    except UsageError as error:
+        note(f"warning: {error}")
 
 
 def _sustain(
@@ -212,7 +228,7 @@ def _sustain(
 
 
 def _selection(
-    formats: list[Format] | None,
+    formats: tuple[Format, ...],
     precisions: list[Precision] | None,
     components: list[Component] | None,
 ) -> Selection:
@@ -221,7 +237,7 @@ def _selection(
 
     wanted = {Part(component.value) for component in components or ()} or set(Part)
     return Selection(
-        formats=tuple(formats or Format),
+        formats=formats or None,
         precisions=tuple(precisions or Precision),
         parts=tuple(part for part in Part if part in wanted),
     )

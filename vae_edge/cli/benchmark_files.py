@@ -53,7 +53,22 @@ class Files:
         require_matplotlib()
 
     def write(self, report: BenchmarkReport) -> None:
-        """Write them; the JSON first, which holds what the others are made of."""
+        """Write them; the JSON first, which holds what the others are made of.
+
+        Raises:
+            UsageError: one cannot be written, for want of space say; names it.
+        """
+        try:
+            self._write(report)
+        except OSError as error:
+            where = error.filename or self.out or self.csv or self.plot
+            raise UsageError(
+                f"{where}: cannot be written: {error.strerror or error}. What was printed above "
+                "stands. For the raw samples, make space or name a file elsewhere, and run it "
+                "again; --json prints all of it."
+            ) from error
+
+    def _write(self, report: BenchmarkReport) -> None:
         from benchmarks.report import write_report
         from benchmarks.report_csv import report_csv
         from benchmarks.report_plot import write_plot

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -350,6 +352,55 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_run(
     assert invoke(bundle, "--out", tmp_path / "no" / "r.json") == 2
     assert "error: --out" in capsys.readouterr().err
     assert run.path is None
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every text that is to be written find no space."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+
+
+@pytest.mark.usefixtures("run", "full_disk")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_full_disk_does_not_lose_the_run(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    options = ("--json",) if as_json else ()
+    assert invoke(bundle, "--out", tmp_path / "r.json", *options) == 2
+    captured = capsys.readouterr()
+    if as_json:
+        assert read_report(captured.out, "stdout") == REPORT
+    else:
+        assert "median ms" in captured.out
+    last = captured.err.splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path / 'r.json'}: cannot be written: No space left")
+    assert "make space" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.usefixtures("run", "full_disk")
+def test_a_full_disk_is_said_before_a_sustained_run_and_does_not_stop_it(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said_before = []
+
+    def with_sustained(report: BenchmarkReport, *_: Any, **__: Any) -> BenchmarkReport:
+        said_before.append(capsys.readouterr())
+        return report
+
+    monkeypatch.setattr("benchmarks.sustained.with_sustained", with_sustained)
+    assert invoke(bundle, "--sustained", "10m", "--out", tmp_path / "r.json") == 2
+    (before,) = said_before
+    assert "median ms" in before.out
+    assert "warning: " in before.err
+    assert "cannot be written: No space left" in before.err
 
 
 @pytest.mark.usefixtures("run")
