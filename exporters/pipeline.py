@@ -209,9 +209,8 @@ def _beside(left_out: LeftOut, records: Iterable[ArtifactRecord]) -> LeftOut:
     made = [record.file for record in records if record.component == half]
     if not made:
         return left_out
-    return LeftOut(
-        file=left_out.file, reason=f"{left_out.reason} What could be: {', '.join(made)}."
-    )
+    reason = left_out.reason.rstrip(".")
+    return dataclasses.replace(left_out, reason=f"{reason}. What could be: {', '.join(made)}.")
 
 
 def _check(writer: BundleWriter, manifest: Manifest, plan: ExportPlan) -> ParityReport:

@@ -156,8 +156,14 @@ def test_what_cannot_be_converted_does_not_lose_the_others(
     result = pipeline.export_bundle(tiny_vae, plan, tiny_representative)
 
     assert [(each.file, each.reason) for each in result.left_out] == [
-        ("encoder.int8.tflite", "encoder: no operator for it"),
-        ("decoder.int8.tflite", "decoder: no operator for it"),
+        (
+            "encoder.int8.tflite",
+            "encoder: no operator for it. What could be: encoder.float32.tflite.",
+        ),
+        (
+            "decoder.int8.tflite",
+            "decoder: no operator for it. What could be: decoder.float32.tflite.",
+        ),
     ]
     assert len(result.bundle.manifest.artifacts) == 2
 

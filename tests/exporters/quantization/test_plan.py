@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exporters.quantization.plan import (
     FLOAT_PLAN,
+    LARGEST_BESIDE_UINT8,
     QuantizationPlan,
     QuantizedWeights,
     Range,
@@ -125,3 +126,13 @@ def test_a_plan_gives_chosen_weights_or_rounds_them():
     assert plan.int8_weights("a", kernel) is chosen
     assert len(plan.int8_weights("b", kernel).scales) == 1
     assert len(plan.int8_weights("c", kernel).scales) == 2
+
+
+def test_weights_beside_unsigned_integers_cannot_overflow_16_bits():
+    kernel = np.linspace(-3, 3, 12, dtype=np.float32).reshape(6, 2)
+    plan = QuantizationPlan(integer=frozenset({"a"}), weight_limit=LARGEST_BESIDE_UINT8)
+    multiplied, widened = plan.int8_weights("a", kernel), plan.int8_weights("b", kernel)
+    assert np.abs(multiplied.stored.astype(int)).max() == 64
+    assert np.iinfo(np.int16).max >= 2 * 255 * 64
+    assert np.abs(widened.stored.astype(int)).max() == 127
+    np.testing.assert_allclose(multiplied.real(), kernel, atol=3 / 64 / 2 + 1e-6)
