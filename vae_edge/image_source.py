@@ -136,7 +136,8 @@ def _read_picture(path: Path, model: _Model) -> FloatArray:
     try:
         with Image.open(path) as picture:
             same = picture.size == (width, height)
-            grey = picture.mode in ("1", "L", "LA")
+            # Grey of 16 bits is scaled to 8, not cut off (`to_levels`).
+            grey = picture.mode in ("1", "L", "LA") or picture.mode.startswith("I;16")
             # Before anything is unpacked: a small file may hold a huge picture.
             if fit is None and (not same or (channels == 1 and not grey)):
                 raise DataError(

@@ -45,12 +45,20 @@ def test_coloured_picture_is_refused_by_a_grey_model(tmp_path, mode):
         read_images(path, SHAPE)
 
 
-def test_sixteen_bit_picture_is_refused(tmp_path):
-    """Converting it to 8 bits would make everything from level 255 of 65535 on white."""
+@pytest.mark.parametrize("fit", [None, "resize"])
+def test_sixteen_bit_picture_is_scaled_to_the_same_grey(tmp_path, fit):
+    """Pillow's own conversion would make everything from level 255 of 65535 on white."""
     path = tmp_path / "a.png"
     Image.fromarray(LEVELS.astype(np.uint16) * 257).save(path)
 
-    with pytest.raises(DataError, match="is 3x2 I;16; the model takes 3x2 L"):
+    assert np.array_equal(read_images(path, SHAPE, fit=fit), VALUES.reshape(1, *SHAPE))
+
+
+def test_sixteen_bit_picture_of_another_size_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(LEVELS.T.astype(np.uint16) * 257).save(path)
+
+    with pytest.raises(DataError, match="is 2x3 I;16; the model takes 3x2 L"):
         read_images(path, SHAPE)
 
 
