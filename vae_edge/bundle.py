@@ -115,7 +115,7 @@ class Bundle:
         formats: tuple[Format, ...] | None = None,
         precisions: tuple[Precision, ...] = tuple(Precision),
     ) -> Iterator[ArtifactRecord]:
-        """Give the records that match, in the manifest's order; of all formats, if none is given."""
+        """Give the records that match, in the manifest's order; by default of all formats."""
         for record in self.manifest.artifacts:
             if (
                 record.component in components
@@ -172,12 +172,15 @@ def _oldest(runtime: RuntimeRequirement) -> str:
     """Say which runtime an artifact needs, as far as its manifest does."""
     if runtime.version == "unknown":
         return ""
+    from vae_edge.installing import install_command, obtainable
+    from vae_edge.machine import this_machine
+
+    machine, name, others = this_machine(imports=False), runtime.name, ""
     # What the last tflite-runtime can run, every LiteRT can, and only LiteRT is still released.
-    others, remedy = (
-        (", or any ai-edge-litert", "pip install -U ai-edge-litert (64-bit systems)")
-        if runtime.name == "tflite-runtime"
-        else ("", f"pip install -U {runtime.name}")
-    )
+    if name == "tflite-runtime":
+        others = ", or any ai-edge-litert"
+        name = "ai-edge-litert" if obtainable(machine, "ai-edge-litert") else name
+    remedy = install_command(machine, obtainable(machine, name) or name, upgrade=True)
     return f"By the manifest it needs {runtime.name} {runtime.version} or newer{others}: {remedy}."
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.explain import Explanation
 from vae_edge.files import replaced_file
-from vae_edge.keras_vae import HOST_REMEDY
+from vae_edge.keras_vae import host_remedy
 from vae_edge.terms import Component, Format, Precision
 
 __all__ = ["write_picture"]
@@ -46,7 +46,7 @@ def write_picture(explanations: Sequence[Explanation], path: Path) -> None:
         figure_module = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise RuntimeMissingError(
-            f"A picture needs matplotlib, which cannot be imported: {HOST_REMEDY}."
+            f"A picture needs matplotlib, which cannot be imported: {host_remedy()}."
         ) from error
     components = [c for c in Component if any(e.component is c for e in explanations)]
     figure = figure_module.Figure(figsize=(11, 5.5 * len(components)), layout="constrained")

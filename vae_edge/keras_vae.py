@@ -28,13 +28,13 @@ __all__ = [
     "KerasCall",
     "KerasVAE",
     "default_name",
+    "host_remedy",
     "load_keras_vae",
     "open_keras_runner",
     "shipped_model_path",
     "single",
 ]
 
-HOST_REMEDY = "pip install 'vae-edge[host]'"
 SHIPPED_MODEL_NAME = "mnist-vae"
 
 
@@ -126,6 +126,15 @@ def load_keras_vae(path: str | Path | None, options: SplitOptions | None = None)
     from vae_edge.splitting import load
 
     return load(path) if options is None else load(path, options)
+
+
+def host_remedy() -> str:
+    """Give the command that adds the host packages to this machine."""
+    # Nobody needs them but whoever meets the error.
+    from vae_edge.installing import host_command
+    from vae_edge.machine import this_machine
+
+    return host_command(this_machine(imports=False))
 
 
 def default_name(path: Path) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_edge.errors import ArtifactError, LoadingError, RuntimeMissingError
-from vae_edge.keras_vae import HOST_REMEDY
+from vae_edge.keras_vae import host_remedy
 from vae_edge.runners.base import quantize
 from vae_edge.runners.registry import open_artifact_bytes
 from vae_edge.terms import FloatArray, Format, Precision, TensorSpec
@@ -234,7 +234,7 @@ def _tflite(content: bytes, name: str, spec: TensorSpec, outputs: Sequence[Tenso
     except ImportError as error:
         raise RuntimeMissingError(
             f"{name}: keeping every tensor of a .tflite file needs the host packages, and "
-            f"{error.name} cannot be imported: {HOST_REMEDY}."
+            f"{error.name} cannot be imported: {host_remedy()}."
         ) from error
     model = fb.ModelT.InitFromObj(fb.Model.GetRootAsModel(content, 0))
     graph = model.subgraphs[0]
@@ -322,7 +322,7 @@ def _onnx(content: bytes, name: str, spec: TensorSpec, outputs: Sequence[TensorS
     except ImportError as error:
         raise RuntimeMissingError(
             f"{name}: keeping every tensor of an .onnx file needs the host packages, and "
-            f"{error.name} cannot be imported: {HOST_REMEDY}."
+            f"{error.name} cannot be imported: {host_remedy()}."
         ) from error
     model = onnx.load_from_string(content)
     graph = model.graph

@@ -148,24 +148,30 @@ def test_open_runner_passes_on_that_an_artifact_does_not_load(tiny_bundle, plant
         (
             "onnxruntime",
             "1.19",
-            "By the manifest it needs onnxruntime 1.19 or newer: pip install -U onnxruntime.",
+            "By the manifest it needs onnxruntime 1.19 or newer: upgrade onnxruntime here.",
         ),
         (
             "ai-edge-litert",
             "1.1.2",
-            "ai-edge-litert 1.1.2 or newer: pip install -U ai-edge-litert.",
+            "ai-edge-litert 1.1.2 or newer: upgrade ai-edge-litert here.",
         ),
         (
             "tflite-runtime",
             "2.14.0",
-            "or any ai-edge-litert: pip install -U ai-edge-litert (64-bit systems).",
+            "or any ai-edge-litert: upgrade ai-edge-litert here.",
         ),
         ("onnxruntime", "unknown", "newer runtime: pip install -U onnxruntime."),
     ],
 )
 def test_artifact_that_does_not_load_names_the_oldest_runtime(
-    tiny_bundle, plant, edit_manifest, name, version, told
+    tiny_bundle, plant, edit_manifest, monkeypatch, name, version, told
 ):
+    def command(_machine, package, *, upgrade):
+        assert upgrade
+        return f"upgrade {package} here"
+
+    monkeypatch.setattr("vae_edge.installing.install_command", command)
+    monkeypatch.setattr("vae_edge.installing.obtainable", lambda _, package: package)
     plant(tiny_bundle, "decoder.float32.onnx", b"not an ONNX file")
     oldest = {"name": name, "version": version, "detail": ""}
     edit_manifest(tiny_bundle, lambda d: d["artifacts"][1].update(oldest_runtime=oldest))

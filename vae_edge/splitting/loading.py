@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from vae_edge.errors import ModelError, RuntimeMissingError
-from vae_edge.keras_vae import HOST_REMEDY
+from vae_edge.keras_vae import host_remedy
 from vae_edge.splitting.archive import (
     CONFIG,
     METADATA,
@@ -63,7 +63,7 @@ def import_keras() -> Any:
     except ImportError as error:
         raise RuntimeMissingError(
             f"Loading a Keras model needs the host packages, and {error.name} cannot be imported: "
-            f"{HOST_REMEDY}."
+            f"{host_remedy()}."
         ) from error
     if keras.backend.backend() != "tensorflow":
         raise RuntimeMissingError(
