@@ -361,10 +361,10 @@ def _finding(
     floor: float,
     reports: Sequence[LayerReport],
 ) -> str:
-    levels = {report.layer: report.sqnr_db for report in reports}
+    most = next((report for report in reports if report.layer == loses_most), None)
     held = [r.layer for r in reports if first and r.note == f"folded into {first.layer}"]
     if first is None:
-        if loses_most is None:
+        if most is None:
             return "Nothing diverges: every layer is identical."
         inside = [report.layer for report in reports if report.recovers]
         healed = (
@@ -373,8 +373,7 @@ def _finding(
             if inside
             else ""
         )
-        level = _decibels(levels[loses_most])
-        return f"Nothing diverges. {loses_most} loses most: it has {level}.{healed}"
+        return f"Nothing diverges. {loses_most} adds most error: {_change(most)}.{healed}"
     if first.not_finite:
         why = f"{first.not_finite} of its values are not finite"
     else:
@@ -387,6 +386,11 @@ def _finding(
     # What is computed in one step cannot be told apart.
     within = f", with {', '.join(held)} folded into it" if held else ""
     return f"The first layer that diverges is {first.layer} ({first.kind}{within}): {why}."
+
+
+def _change(layer: LayerReport) -> str:
+    """Say what a layer makes of its input: its own level may be above that of a later one."""
+    return f"{_decibels(layer.input_sqnr_db)} before it, {_decibels(layer.sqnr_db)} after it"
 
 
 def _decibels(level: float | None) -> str:

@@ -264,7 +264,9 @@ class TestRule:
         assert result.first is None
         # Error energy added: 0.0001, 0.0009, then 10^-2.85 - 0.001 = 0.00041.
         assert result.loses_most == "b"
-        assert result.finding == "Nothing diverges. b loses most: it has 30.0 dB."
+        assert result.finding == (
+            "Nothing diverges. b adds most error: 40.0 dB before it, 30.0 dB after it."
+        )
 
     def test_identical_layers_lose_nothing(self):
         result = self.at(None, None, None)

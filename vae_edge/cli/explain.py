@@ -41,6 +41,7 @@ EXPLAIN_SCHEMA_VERSION = 1
 _FOUND = SplitOptions()
 # Columns that the table with tensors and types takes.
 _WIDE = 125
+_WIDE_COLUMNS = ("tensor", "type", "layout")
 _SEED = 0
 _TENSOR_WIDTH = 28
 
@@ -299,12 +300,12 @@ def print_explanations(found: Sequence[Explanation]) -> None:
 
 
 def explanation_table(explanation: Explanation, *, wide: bool) -> Table:
-    """Give an artifact's layers as a table; a narrow one leaves out tensors and types."""
+    """Give an artifact's layers as a table; a narrow one says which columns it lacks."""
     from rich.text import Text
 
     from vae_edge.cli.tables import new_table
 
-    wide_columns = ("tensor", "type", "layout") if wide else ()
+    wide_columns = _WIDE_COLUMNS if wide else ()
     figures = ("SQNR", "max error", "range used", "at low", "at high")
     columns = ("layer", *wide_columns)
     title = (
@@ -313,7 +314,9 @@ def explanation_table(explanation: Explanation, *, wide: bool) -> Table:
     )
     table = new_table(title, *columns, *figures, "note", right_from=len(columns))
     table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
+    # A narrow terminal folds, and cuts nothing off.
+    for column in (table.columns[0], table.columns[-1]):
+        column.no_wrap, column.overflow = False, "fold"
     for layer in explanation.layers:
         style = "red" if layer.layer == explanation.first else ""
         names = (_shortened(layer.tensor), layer.dtype or "-", layer.layout or "-")
@@ -324,6 +327,11 @@ def explanation_table(explanation: Explanation, *, wide: bool) -> Table:
         "integer steps between the lowest and the highest value; at low, at high: values at the "
         "type's ends (0: the low end stands for zero, as after a rectifier)"
     )
+    if not wide:
+        table.caption += (
+            f". Left out here: {', '.join(_WIDE_COLUMNS)}. A terminal of {_WIDE} columns "
+            f"(COLUMNS={_WIDE}) shows them, and so does --json"
+        )
     table.caption_justify = "left"
     return table
 

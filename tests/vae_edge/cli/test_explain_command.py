@@ -61,6 +61,22 @@ def test_the_layer_that_diverges_is_named(run_cli, failing, model, tmp_path):
     assert f"Drawn to {picture}." in ran.err
 
 
+def test_narrow_terminal_says_what_it_lacks_and_cuts_nothing_off(
+    run_cli, tiny_bundle, model, monkeypatch
+):
+    monkeypatch.setattr("vae_edge.cli.console._PIPE_WIDTH", 80)
+
+    narrow = run_cli("explain", tiny_bundle, "--reference", model).out
+    monkeypatch.undo()
+
+    said = " ".join(narrow.split())
+    assert "Left out here: tensor, type, layout." in said
+    assert "COLUMNS=125" in said
+    assert "\u2026" not in narrow
+    assert max(map(len, narrow.splitlines()[:8])) <= 80
+    assert "Left out" not in run_cli("explain", tiny_bundle, "--reference", model).out
+
+
 def test_json_holds_the_same(run_cli, failing, model):
     ran = run_cli(
         "explain", failing, "--reference", model, "--artifact", "decoder.float32.onnx", "--json"
