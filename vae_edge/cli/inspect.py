@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vae_edge.manifest import ArtifactRecord, Manifest
+    from vae_edge.preprocessing import Preprocessing, Scaling
     from vae_edge.terms import TensorSpec
 
 __all__ = ["inspect"]
@@ -54,6 +55,7 @@ def _inspect_bundle(path: Path, as_json: bool) -> None:
         f"SHA-256 {model.source_sha256[:16]}...",
         soft_wrap=True,
     )
+    out.print(_values(model.preprocessing), soft_wrap=True)
     out.print(
         f"Golden vectors: {golden.images} images and {golden.latents} latents from {golden.source}",
         soft_wrap=True,
@@ -73,6 +75,37 @@ def _inspect_bundle(path: Path, as_json: bool) -> None:
     for record in manifest.artifacts:
         out.print(record.file)
         out.print(_details(record))
+
+
+def _values(meaning: Preprocessing) -> str:
+    """Say in a line what the numbers of the model's input and output mean."""
+    given, got = _range(meaning.input), _range(meaning.output)
+    from vae_edge.terms import DataKind
+
+    colours = {"rgb": "red first", "bgr": "blue first"}
+    words = (
+        f"{meaning.kind}s, input and output {got}"
+        if given == got
+        else f"{meaning.kind}s, input {given}, output {got}",
+        f"{meaning.likelihood} likelihood",
+        colours.get(str(meaning.colour_order), ""),
+        f"other sizes: {meaning.fit or 'refused'}" if meaning.kind is DataKind.PICTURE else "",
+    )
+    return f"Values: {', '.join(filter(None, words))}"
+
+
+def _range(scaling: Scaling | None) -> str:
+    if scaling is None:
+        return "of no stated range"
+    by_channel = " (a scale for each channel)" if scaling.channels > 1 else ""
+    return f"in [{scaling.low:.4g}, {scaling.high:.4g}]{by_channel}"
+
+
+def _profile(note: str) -> str:
+    """Name the profile and who wrote the file; what the profile is for is said of all its files."""
+    name, _, why = note.partition(": ")
+    _, written, how = why.partition("; written by ")
+    return f"{name}{written}{how}"
 
 
 def _types_table(manifest: Manifest) -> object:
@@ -107,7 +140,7 @@ def _details(record: ArtifactRecord) -> Table:
         "target": [str(lowering.target or "none: the graph is as the converter made it")],
         "rewritten": passes or ["nothing"],
         "left alone": refused,
-        "lowering": [lowering.note],
+        "profile": [_profile(lowering.note)],
     }
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -38,7 +38,7 @@ def test_every_artifact_says_what_computes_and_what_was_rewritten(run_cli, tiny_
         "rewritten fold_batch_norm (norm)",
         "fuse_activation (dense, dense_1)",
         "left alone lower_conv_transpose (upsample): it is dilated",
-        "lowering chosen for any processor",
+        "profile chosen for any processor",
     ]
 
 
@@ -72,6 +72,51 @@ def test_selection_is_shown_with_what_it_was_made_from(run_cli, tiny_bundle, edi
 
 def test_bundle_of_everything_shows_no_selection(run_cli, tiny_bundle):
     assert "Budget" not in run_cli("inspect", tiny_bundle).out
+
+
+PLAIN = {
+    "kind": "picture",
+    "input": {"scale": [1.0], "offset": [0.0]},
+    "output": {"scale": [1.0], "offset": [0.0]},
+    "likelihood": "bernoulli",
+    "colour_order": None,
+    "fit": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "pictures, input and output in [0, 1], bernoulli likelihood, other sizes: refused"),
+        (
+            {
+                "input": {"scale": [2.0], "offset": [-1.0]},
+                "likelihood": "gaussian",
+                "fit": "crop",
+            },
+            "pictures, input in [-1, 1], output in [0, 1], gaussian likelihood, other sizes: crop",
+        ),
+        (
+            {"kind": "array", "input": None, "output": None, "likelihood": "gaussian"},
+            "arrays, input and output of no stated range, gaussian likelihood",
+        ),
+    ],
+)
+def test_what_the_values_mean_is_said_in_a_line(
+    run_cli, tiny_bundle, edit_manifest, changes, shown
+):
+    edit_manifest(tiny_bundle, lambda d: d["model"].update(preprocessing=PLAIN | changes))
+
+    assert f"Values: {shown}" in run_cli("inspect", tiny_bundle).out.splitlines()
+
+
+def test_what_a_profile_is_for_is_not_said_of_one_of_its_files(run_cli, tiny_bundle, edit_manifest):
+    note = "onnx float: the heads are one; written by tf2onnx, because it has a Cast"
+    edit_manifest(tiny_bundle, lambda d: d["artifacts"][1]["lowering"].update(note=note))
+
+    lines = block(run_cli("inspect", tiny_bundle).out, "decoder.float32.onnx")
+
+    assert "profile onnx float; written by tf2onnx, because it has a Cast" in lines
 
 
 def test_artifact_without_rewrites_says_so(run_cli, tiny_bundle, edit_manifest):
