@@ -240,8 +240,10 @@ def compare_decoder(reference: Reference, outputs: Outputs, edges: Outputs) -> I
     sampled = reference.sampled
     change = reference.loss(given[sampled]) - reference.loss(wanted[sampled])
     yield Figure(output="elbo", metric="loss_change_nats", value=change)
-    at_edges = reference.unit(reference.edge_outputs[name]), reference.unit(edges[name])
-    yield from _edges(name, *at_edges, peak=1.0)
+    at_edges = reference.unit(reference.edge_outputs[name])
+    # As above: without a bound, latents far outside are decoded to values far outside.
+    span = max(1.0, _span(np.concatenate([reference.unit(wanted), at_edges])))
+    yield from _edges(name, at_edges, reference.unit(edges[name]), span)
 
 
 def compare_pair(

@@ -134,7 +134,7 @@ _INT8 = _table(
     posterior=_DYNAMIC["posterior"],
     images={**_DYNAMIC["reconstruction"], "max_abs_error": 0.4},
     elbo=_DYNAMIC["elbo"],
-    edge_latents={"max_abs_error": 0.3, "rmse": 0.1},
+    edge_latents={"max_abs_error": 0.5, "rmse": 0.2},
     edge_images={"rmse": 0.25},
     repeatability=_DYNAMIC["repeatability"],
 )
