@@ -23,7 +23,7 @@ __all__ = ["IMAGE_KEYS", "IMAGE_SUFFIXES", "ImageSource", "open_images"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 IMAGE_KEYS = ("images", "x_test", "x_train", "x")
 _NAMES = {1: "L", 3: "RGB"}
-_FIT_HINT = "vae-edge encode and reconstruct do so with --fit resize, crop or pad."
+_FIT_HINT = "vae-edge encode, reconstruct and parity do so with --fit resize, crop or pad."
 
 
 @dataclass(frozen=True, kw_only=True)
