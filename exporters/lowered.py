@@ -75,7 +75,7 @@ def plan_lowered(
         rows=request.calibration,
         integer_io=request.integer_io,
         seed=request.seed,
-        weight_limit=lowered.profile.weight_limit,
+        paired=lowered.profile.paired,
     )
     return graph, replace(plan, signed=lowered.profile.signed)
 

@@ -24,7 +24,6 @@ from exporters.lowering.sink_reshapes import SinkReshapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.split_weights import SplitWeights
 from exporters.lowering.sum_by_convolution import SumByConvolution
-from exporters.quantization.plan import LARGEST, LARGEST_BESIDE_UINT8
 from vae_edge.terms import Format, Precision, Target
 
 __all__ = ["PREPARE", "Profile", "profile_for"]
@@ -52,14 +51,14 @@ class Profile:
         passes: in order.
         why: what was measured, in a sentence.
         signed: ONNX integers are int8 instead of uint8.
-        weight_limit: largest weight beside integers.
+        paired: neighbouring weights beside integers are held to `LARGEST_PAIR`.
     """
 
     name: str
     passes: tuple[LoweringPass, ...]
     why: str
     signed: bool = False
-    weight_limit: int = LARGEST
+    paired: bool = False
 
 
 _TFLITE_FLOAT = Profile(
@@ -104,7 +103,7 @@ _TFLITE_MICRO = Profile(
 _TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
 _ONNX_FLOAT_X86 = Profile(
     name="onnx float, x86",
-    weight_limit=LARGEST_BESIDE_UINT8,
+    paired=True,
     passes=(
         LowerConvTranspose(flat_rows=True, min_products=100_000),
         SplitNarrowConv(),
@@ -115,7 +114,7 @@ _ONNX_FLOAT_X86 = Profile(
 )
 _ONNX_FLOAT = Profile(
     name="onnx float",
-    weight_limit=LARGEST_BESIDE_UINT8,
+    paired=True,
     passes=(
         LowerConvTranspose(min_products=350_000),
         SplitNarrowConv(),
@@ -135,11 +134,11 @@ _TO_QLINEAR = (
 )
 _ONNX_INT8_X86 = Profile(
     name="onnx int8, x86",
-    weight_limit=LARGEST_BESIDE_UINT8,
+    paired=True,
     passes=(
         LowerConvTranspose(form=Form.ROWS),
         SplitNarrowConv(bias_in_maps=False),
-        SplitWeights(limit=LARGEST_BESIDE_UINT8),
+        SplitWeights(paired=True),
         MergeHeads(),
         *_TO_QLINEAR,
     ),
@@ -147,11 +146,11 @@ _ONNX_INT8_X86 = Profile(
 )
 _ONNX_INT8 = Profile(
     name="onnx int8",
-    weight_limit=LARGEST_BESIDE_UINT8,
+    paired=True,
     passes=(
         LowerConvTranspose(),
         SplitNarrowConv(bias_in_maps=False),
-        SplitWeights(limit=LARGEST_BESIDE_UINT8),
+        SplitWeights(paired=True),
         MergeHeads(),
         *_TO_QLINEAR,
     ),

@@ -18,7 +18,7 @@ import numpy as np
 
 from exporters.graph import Conv, Dense, Graph, Node, Reshape
 from exporters.lowering.base import PassResult, Replacement, rewrite_nodes
-from exporters.quantization.plan import LARGEST, quantize_weights
+from exporters.quantization.plan import quantize_weights
 
 __all__ = ["SplitWeights"]
 
@@ -30,11 +30,11 @@ class SplitWeights:
     Attributes:
         max_channels: layers with more outputs than this are left alone: twice their weights would
             be much of the file.
-        limit: largest int8 weight, as the layer's weights are stored later.
+        paired: neighbouring weights are held to `LARGEST_PAIR` when they are stored later.
     """
 
     max_channels: int = 64
-    limit: int = LARGEST
+    paired: bool = False
 
     @property
     def name(self) -> str:
@@ -54,7 +54,11 @@ class SplitWeights:
         channels = op.kernel.shape[-1]
         if channels > self.max_channels:
             return f"it has {channels} channels; more than {self.max_channels} would cost too much"
-        coarse = quantize_weights(op.kernel, limit=self.limit).real()
+        # Stored later as they are here: weights that were rounded once more reach the ends of their
+        # scale exactly, and have the same one again.
+        coarse = op.kernel
+        for _ in range(2):
+            coarse = quantize_weights(coarse, paired=self.paired).real()
         parts = next(graph.fresh(f"{node.output}/parts"))
         both = replace(
             op,

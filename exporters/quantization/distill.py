@@ -28,7 +28,13 @@ import numpy as np
 from exporters.graph import Conv, Dense, Graph, Node
 from exporters.progress import tell
 from exporters.quantization.output_error import OutputError
-from exporters.quantization.plan import QuantizationPlan, QuantizedWeights, Range
+from exporters.quantization.plan import (
+    LARGEST,
+    QuantizationPlan,
+    QuantizedWeights,
+    Range,
+    fit_pairs,
+)
 from exporters.quantization.simulate import Simulation, run_graph
 from exporters.quantization.work import products
 from exporters.tf_graph import compute
@@ -168,7 +174,7 @@ def _training_step(
             return None
         layer = next(each for each in layers if each.node.output == node.output)
         stored, bias = units[node.output]
-        limit = float(plan.limit(node.output))
+        limit = float(LARGEST)
         kernel = _straight(tf, tf.clip_by_value(stored, -limit, limit)) * layer.weights.scales
         return replace(node.op, kernel=kernel, bias=bias * layer.bias_step)  # type: ignore[type-var]
 
@@ -212,8 +218,9 @@ def _applied(
     for layer in layers:
         node = layer.node
         weights, bias = (variable.numpy() for variable in units[node.output])
-        limit = plan.limit(node.output)
-        integers = np.clip(np.rint(weights), -limit, limit).astype(np.int8)
+        integers = np.clip(np.rint(weights), -LARGEST, LARGEST).astype(np.int8)
+        if plan.is_paired(node.output):
+            integers = fit_pairs(integers)
         stored[node.output] = replace(layer.weights, stored=integers)
         op = replace(node.op, bias=np.asarray(bias * layer.bias_step, np.float32))  # type: ignore[type-var]
         changed[node.output] = replace(node, op=op)

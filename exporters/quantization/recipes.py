@@ -26,7 +26,7 @@ from exporters.quantization.equalize import Equalize
 from exporters.quantization.guard import keep_within
 from exporters.quantization.output_error import OutputError
 from exporters.quantization.placement import all_integer, dynamic, mostly_integer, storing
-from exporters.quantization.plan import FLOAT_PLAN, LARGEST, QuantizationPlan, Range, WeightMode
+from exporters.quantization.plan import FLOAT_PLAN, QuantizationPlan, Range, WeightMode
 from exporters.quantization.ranges import SharedRanges, search_ranges, search_rows
 from exporters.quantization.rounding import round_weights
 from exporters.quantization.simulate import Simulation, observe_ranges, run_graph
@@ -109,7 +109,7 @@ def plan_for(
     rows: FloatArray,
     integer_io: bool = False,
     seed: int = 0,
-    weight_limit: int = LARGEST,
+    paired: bool = False,
 ) -> tuple[Graph, QuantizationPlan]:
     """Plan a lowered graph's quantization.
 
@@ -121,7 +121,7 @@ def plan_for(
         rows: calibration inputs, float32 (count, *input_shape).
         integer_io: inputs and outputs are integers too, and everything between them; int8 only.
         seed: of what is drawn from the rows.
-        weight_limit: largest int8 weight of what multiplies integers.
+        paired: hold neighbouring weights of what multiplies integers to `LARGEST_PAIR`.
 
     Returns:
         The graph, with biases corrected where the recipe says so, and the plan.
@@ -137,12 +137,12 @@ def plan_for(
         )
         return graph, keep_within(graph, plan, _few(graph, rows), precision)
     if precision is Precision.DYNAMIC:
-        plan = replace(dynamic(graph, format), weight_limit=weight_limit)
+        plan = replace(dynamic(graph, format), paired=paired)
         on_the_fly = format is Format.TFLITE
         few = _few(graph, rows)
         return graph, keep_within(graph, plan, few, precision, on_the_fly=on_the_fly)
     plan = all_integer(graph, format) if integer_io else mostly_integer(graph, format)
-    plan = replace(plan, weight_limit=weight_limit)
+    plan = replace(plan, paired=paired)
     return _chosen(graph, plan, recipe, rows, seed)
 
 

@@ -26,7 +26,12 @@ import numpy.typing as npt
 
 from exporters.graph import Conv, Dense, Graph, Layout, Node
 from exporters.progress import tell
-from exporters.quantization.plan import QuantizationPlan, quantize_weights
+from exporters.quantization.plan import (
+    LARGEST,
+    QuantizationPlan,
+    fit_pairs,
+    quantize_weights,
+)
 from exporters.quantization.simulate import Simulation
 from vae_edge.terms import FloatArray
 
@@ -69,12 +74,13 @@ def round_weights(
         tell(f"rounding the weights of {node.name}")
         # Earlier layers are already rounded in what this one sees.
         inputs = _inputs_of(graph, plan, node, rows, rng)
-        limit = plan.limit(node.output)
+        paired = plan.is_paired(node.output)
         start = quantize_weights(
-            op.kernel, per_channel=node.output not in plan.per_tensor, limit=limit
+            op.kernel, per_channel=node.output not in plan.per_tensor, paired=paired
         )
-        rounded = _rounded(matrix.astype(np.float64), start.scales, _hessian(inputs), limit)
-        stored = replace(start, stored=rounded.reshape(op.kernel.shape))
+        rounded = _rounded(matrix.astype(np.float64), start.scales, _hessian(inputs))
+        integers = rounded.reshape(op.kernel.shape)
+        stored = replace(start, stored=fit_pairs(integers) if paired else integers)
         plan = replace(plan, stored={**plan.stored, node.output: stored})
     return plan
 
@@ -126,14 +132,13 @@ def _rounded(
     weights: npt.NDArray[np.float64],
     scales: FloatArray,
     hessian: npt.NDArray[np.float64],
-    limit: int,
 ) -> npt.NDArray[np.int8]:
     """Round (inputs, outputs) row by row; the Cholesky factor holds every step's inverse."""
     factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
     left = weights / scales
     stored = np.zeros(left.shape)
     for i in range(len(left)):
-        stored[i] = np.clip(np.rint(left[i]), -limit, limit)
+        stored[i] = np.clip(np.rint(left[i]), -LARGEST, LARGEST)
         error = (left[i] - stored[i]) / factor[i, i]
         left[i + 1 :] -= np.outer(factor[i, i + 1 :], error)
     return stored.astype(np.int8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +11,11 @@ from hypothesis import strategies as st
 
 from exporters.quantization.plan import (
     FLOAT_PLAN,
-    LARGEST_BESIDE_UINT8,
     QuantizationPlan,
     QuantizedWeights,
     Range,
     WeightMode,
+    fit_pairs,
     quantize_weights,
 )
 from vae_edge.errors import ExportError
@@ -128,11 +130,104 @@ def test_a_plan_gives_chosen_weights_or_rounds_them():
     assert len(plan.int8_weights("c", kernel).scales) == 2
 
 
-def test_weights_beside_unsigned_integers_cannot_overflow_16_bits():
-    kernel = np.linspace(-3, 3, 12, dtype=np.float32).reshape(6, 2)
-    plan = QuantizationPlan(integer=frozenset({"a"}), weight_limit=LARGEST_BESIDE_UINT8)
-    multiplied, widened = plan.int8_weights("a", kernel), plan.int8_weights("b", kernel)
-    assert np.abs(multiplied.stored.astype(int)).max() == 64
-    assert np.iinfo(np.int16).max >= 2 * 255 * 64
-    assert np.abs(widened.stored.astype(int)).max() == 127
-    np.testing.assert_allclose(multiplied.real(), kernel, atol=3 / 64 / 2 + 1e-6)
+def neighbours(stored):
+    """Every two weights that a runtime may multiply and add in 16 bits."""
+    for order in ((0, 1, 2, 3), (2, 0, 1, 3)):
+        matrix = stored.astype(int).transpose(order).reshape(-1, stored.shape[-1])
+        yield from itertools.pairwise(matrix)
+
+
+def fits_16_bits(stored):
+    """Whether no two products of any unsigned bytes can overflow: 255 or 0 times each."""
+    return all(
+        np.abs(x * a + y * b).max() <= np.iinfo(np.int16).max
+        for a, b in neighbours(stored)
+        for x in (0, 255)
+        for y in (0, 255)
+    )
+
+
+def kernels(seed, spread):
+    drawn = np.random.default_rng(seed).standard_t(spread, (3, 2, 4, 5))
+    return drawn.astype(np.float32)
+
+
+@given(seed=st.integers(0, 999), per_channel=st.booleans(), spread=st.sampled_from([1, 3, 30]))
+def test_weights_beside_unsigned_integers_cannot_overflow_16_bits(seed, per_channel, spread):
+    kernel = kernels(seed, spread)
+    weights = quantize_weights(kernel, per_channel=per_channel, paired=True)
+    plain = quantize_weights(kernel, per_channel=per_channel)
+    assert fits_16_bits(weights.stored)
+    # A step is at most twice what it was, and a weight off by half of one, or by one where it gave
+    # way.
+    assert np.all(weights.scales <= plain.scales * 2 * 127 / 128 * 1.0001)
+    assert np.all(np.abs(weights.real() - kernel) <= weights.scales * 1.00001)
+
+
+def test_equal_weights_take_half_of_the_steps():
+    weights = quantize_weights(np.ones((6, 2), np.float32), paired=True)
+    np.testing.assert_array_equal(weights.stored, np.full((6, 2), 64))
+
+
+def test_a_lone_weight_keeps_them_all():
+    kernel = np.float32([[1], [0.001], [-0.5], [-0.25]])
+    weights = quantize_weights(kernel, paired=True)
+    np.testing.assert_array_equal(weights.stored.ravel(), [127, 0, -64, -32])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([100, 29], [99, 29]),
+        ([29, 100], [29, 99]),
+        ([-70, -63], [-67, -61]),
+        ([127, 127], [64, 64]),
+        ([127, -127], [127, -127]),
+        ([127, 1, 127], [127, 1, 127]),
+        ([127, 2, 127], [126, 2, 126]),
+    ],
+)
+def test_neighbours_give_way(before, after):
+    given = np.int8(before)[:, np.newaxis]
+    np.testing.assert_array_equal(fit_pairs(given).ravel(), after)
+
+
+@given(seed=st.integers(0, 999), spread=st.sampled_from([1, 3, 30]))
+def test_weights_that_were_rounded_twice_stay_as_they_are(seed, spread):
+    once = quantize_weights(kernels(seed, spread), paired=True).real()
+    twice = quantize_weights(once, paired=True)
+    again = quantize_weights(twice.real(), paired=True)
+    np.testing.assert_array_equal(again.stored, twice.stored)
+    np.testing.assert_allclose(again.scales, twice.scales, rtol=1e-6)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_only_what_multiplies_integers_is_held_back(paired):
+    kernel = np.ones((6, 2), np.float32)
+    plan = QuantizationPlan(integer=frozenset({"a"}), paired=paired)
+    assert plan.int8_weights("a", kernel).stored.max() == (64 if paired else 127)
+    assert plan.int8_weights("b", kernel).stored.max() == 127
+
+
+@pytest.mark.host
+def test_onnx_runtime_computes_such_weights_exactly_on_this_processor():
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    kernel = np.abs(rng.standard_normal((512, 16))).astype(np.float32)
+    stored = quantize_weights(kernel, paired=True).stored
+    rows = np.concatenate([np.full((1, 512), 255), rng.integers(0, 256, (8, 512))]).astype(np.uint8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, rows.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, (9, 16))],
+        [numpy_helper.from_array(stored, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    (made,) = session.run(None, {"x": rows})
+
+    np.testing.assert_array_equal(made, rows.astype(np.int64) @ stored.astype(np.int64))
