@@ -149,7 +149,8 @@ class Reference:
         Nats are summed over pixels or latents, so that a larger model has more of them. Limits were
         found on models of at most 8 latents that lose up to 230 nats per image, 10 of them to the
         KL term; a model of more may lose as large a share. Of a Gaussian, whose nats depend on the
-        unit of its values, what noise within the limit on the error costs: count / 2 * noise^2.
+        unit of its values, also what noise within the limit on the error costs, where that is more:
+        count / 2 * noise^2.
 
         Args:
             metric: its name.
@@ -162,12 +163,13 @@ class Reference:
             return limit * max(1.0, float(self.z.shape[1]) / _USUAL_LATENTS)
         if metric not in _ELBO:
             return limit
+        share = limit * max(1.0, self._loss_nats / _USUAL_LOSS_NATS)
         if self.preprocessing.likelihood is Likelihood.BERNOULLI:
-            return limit * max(1.0, self._loss_nats / _USUAL_LOSS_NATS)
+            return share
         wanted, output = self.outputs["reconstruction"], self.preprocessing.output
         span = self._output_span if output is None else output.high - output.low
         values = math.prod(wanted.shape[1:])
-        return max(limit, float(0.5 * values * (rmse * span) ** 2))
+        return max(share, float(0.5 * values * (rmse * span) ** 2))
 
     @cached_property
     def _loss_nats(self) -> float:

@@ -13,7 +13,8 @@ def zeros(*shape: int) -> np.ndarray:
 
 
 def test_products_are_counted_per_row(chain):
-    assert products(chain((5,), Dense(kernel=zeros(5, 3), bias=zeros(3)))) == 15
+    # Every value that is made counts as 64.
+    assert products(chain((5,), Dense(kernel=zeros(5, 3), bias=zeros(3)))) == 15 + 64 * 3
     # 4 x 4 positions of 3 x 3 x 2 products to 5 channels; then every value times 2 x 2 x 7.
     conv = Conv(kernel=zeros(3, 3, 2, 5), bias=zeros(5))
     up = ConvTranspose(
@@ -23,14 +24,15 @@ def test_products_are_counted_per_row(chain):
         pads_before=(0, 0),
         output_size=(8, 8),
     )
-    assert products(chain((6, 6, 2), conv, up)) == 16 * 90 + 16 * 5 * 28
-    assert products(chain((5,), Activate(activation=Activation.TANH))) == 1
+    made = 16 * 5 + 64 * 7
+    assert products(chain((6, 6, 2), conv, up)) == 16 * 90 + 16 * 5 * 28 + 64 * made
+    assert products(chain((5,), Activate(activation=Activation.TANH))) == 64 * 5
 
 
 def test_large_graphs_get_fewer_rows(chain):
     graph = chain((5,), Dense(kernel=zeros(5, 4), bias=zeros(4)))
     rows = zeros(100, 5)
     assert len(rows_within(graph, rows, most=64, work=1e6, least=8)) == 64
-    assert len(rows_within(graph, rows, most=64, work=20 * 30, least=8)) == 30
-    assert len(rows_within(graph, rows, most=64, work=20, least=8)) == 8
-    assert len(rows_within(graph, rows[:5], most=64, work=20, least=8)) == 5
+    assert len(rows_within(graph, rows, most=64, work=(20 + 64 * 4) * 30, least=8)) == 30
+    assert len(rows_within(graph, rows, most=64, work=276, least=8)) == 8
+    assert len(rows_within(graph, rows[:5], most=64, work=276, least=8)) == 5
