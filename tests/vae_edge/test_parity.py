@@ -705,13 +705,18 @@ def test_gaussian_loss_may_change_by_what_the_allowed_noise_costs(bundle):
             output=Scaling.between(-4, 4),
             likelihood=Likelihood.GAUSSIAN,
         ),
+        images=np.zeros((5, 100, 50), np.float32),
         outputs={
             **golden_reference(bundle).outputs,
             "reconstruction": np.zeros((11, 100, 50), np.float32),
         },
     )
+    # One off in every value is half a nat each: 2,500 of them.
+    lossy = replace(gaussian, images=np.ones((5, 100, 50), np.float32))
 
     assert _limits(gaussian)["elbo", "loss_change_nats"] == pytest.approx(5000 / 2 * 0.096**2)
+    float32 = _limits(lossy, Precision.FLOAT32)["elbo", "loss_change_nats"]
+    assert float32 == pytest.approx(0.001 * 2500 / 230)
 
 
 def test_limits_of_the_user_s_own_stay_as_they_are(bundle):
