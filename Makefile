@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HOST := $(VENV)/.installed-host
 DEV := $(VENV)/.installed-dev
 
-.PHONY: quickstart test runtimes arm64 check format clean help
+.PHONY: quickstart test studies runtimes arm64 check format clean help
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,8 +30,12 @@ $(DEV): pyproject.toml | $(BIN)/python
 quickstart: $(HOST) ## Train, export, prove and benchmark a VAE, in a minute or two
 	$(BIN)/vae-edge quickstart
 
+# A file at a time to each of two processes: the tests of one file share what they have exported.
 test: $(DEV) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+studies: $(DEV) ## Run the tests that are studies of their own, of minutes each
+	$(BIN)/python -m pytest -m study
 
 runtimes: $(DEV) ## Run exported artifacts on the oldest and newest runtimes (needs Python 3.11)
 	$(BIN)/python -m pytest -m runtimes tests/runtimes

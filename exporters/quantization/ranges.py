@@ -18,7 +18,7 @@ from exporters.quantization.moves import is_move
 from exporters.quantization.output_error import Objective
 from exporters.quantization.plan import QuantizationPlan, Range
 from exporters.quantization.simulate import Simulation
-from exporters.quantization.work import products, rows_within
+from exporters.quantization.work import cost, rows_within
 from vae_edge.terms import FloatArray
 
 __all__ = [
@@ -115,7 +115,7 @@ def search_ranges(
     """
     simulation = Simulation(graph, plan)
     used = search_rows(graph, rows)
-    left = int(_SEARCH_WORK / (products(graph) * len(used)))
+    left = int(_SEARCH_WORK / (cost(graph) * len(used)))
 
     def error(groups: Mapping[str, Range]) -> float:
         nonlocal left

@@ -84,6 +84,7 @@ def run(*options: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.host
+@pytest.mark.study
 @pytest.mark.slow
 def test_a_whole_run(model: Path, images: Path, tmp_path: Path) -> None:
     options = [model, "--dataset", images, "--out", tmp_path, "--rounds", "2", "--images", "6"]

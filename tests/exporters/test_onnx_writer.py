@@ -182,7 +182,9 @@ def test_more_operators_compute_what_tensorflow_does(chain, assert_written, more
     ids=str,
 )
 def test_operators_of_two_tensors_compute_what_tensorflow_does(assert_written, op):
-    assert_written(branches(op))
+    # A divisor near 0 makes much of its last bit.
+    divides = isinstance(op, Binary) and op.kind is BinaryKind.DIVIDE
+    assert_written(branches(op), share=1e-4 if divides else 1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

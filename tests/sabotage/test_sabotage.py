@@ -81,6 +81,10 @@ def test_damage_applies_wherever_its_kind_of_artifact_has_what_it_damages(
         for record in Bundle.open(sensitive_bundle).manifest.artifacts
         if record.component in damage.components
         and record.precision in precisions
+        # Layers that 8 bits would cost too much are left in float, which may be all of them.
+        and not (
+            damage.name in ACTIVATIONS_IN_8_BITS and record.float_operators == record.operators
+        )
         # Not lowered, so that there are no phases.
         and not (damage.name in PHASES and "ConvTranspose" in record.operators)
     }
@@ -167,6 +171,7 @@ def test_factor_is_an_error_over_its_limit(margin, factor):
     assert exceeded(record) == factor
 
 
+@pytest.mark.study
 @pytest.mark.slow
 def test_calibration_on_noise_is_judged_too(sensitive_vae, sensitive_bundle):
     bundle, recalibrate = Bundle.open(sensitive_bundle), noise_calibrated(sensitive_vae)
@@ -204,6 +209,7 @@ def test_a_bundle_that_is_not_there_is_an_error(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.study
 @pytest.mark.slow
 def test_no_gross_damage_to_the_model_that_ships_is_missed(tmp_path):
     """On whatever it is calibrated on where no data set is at hand."""

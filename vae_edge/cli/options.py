@@ -51,11 +51,19 @@ FitChoice = Annotated[
 ]
 # Texts, and no choice that is made before packages are looked at which may add one.
 _FORMATS = "|".join(Format)
+
+
+def _checked_format(value: str | None) -> str | None:
+    parse_formats(None if value is None else [value])
+    return value
+
+
 FormatChoice = Annotated[
     str | None,
     typer.Option(
         "--format",
         metavar=_FORMATS,
+        callback=_checked_format,
         help="Default: the first in the bundle that a runtime is installed for.",
         show_default=False,
     ),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vae_edge.errors import ArtifactError
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.runners.batching import run_batched
 from vae_edge.runners.onnxruntime import open_onnx
 from vae_edge.terms import TensorSpec
@@ -46,7 +47,7 @@ def test_last_chunk_is_filled_with_its_last_row(fake_runner):
 
 
 def test_every_output_is_given(fake_runner, tiny):
-    images = tiny.golden().images
+    images = tiny.golden().images(PLAIN_PICTURES)
 
     outputs = run_batched(fake_runner("encoder", batch=4), images)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vae_edge.errors import ArtifactError, RuntimeMissingError
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.runners import litert
 from vae_edge.runners.litert import open_tflite
 from vae_edge.terms import TensorSpec
@@ -39,7 +40,7 @@ def passed_through(content, *values):
 
 
 def test_values_are_those_of_numpy(tiny):
-    images = tiny.golden().images[:1]
+    images = tiny.golden().images(PLAIN_PICTURES)[:1]
 
     with open_(tiny.tflite("encoder")) as runner:
         outputs = runner.run({"image": images})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vae_edge.errors import ArtifactError, RuntimeMissingError
+from vae_edge.preprocessing import PLAIN_PICTURES
 from vae_edge.runners.onnxruntime import open_onnx
 
 ort = pytest.importorskip("onnxruntime")
@@ -16,7 +17,7 @@ def open_(content, threads=1):
 
 
 def test_values_are_those_of_numpy(tiny):
-    images = tiny.golden().images[:1]
+    images = tiny.golden().images(PLAIN_PICTURES)[:1]
 
     with open_(tiny.onnx("encoder")) as runner:
         outputs = runner.run({"image": images})
