@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.zoo import ZOO, build, data_for
-from exporters.interpretation import Declared, interpret
-from exporters.pipeline import ExportPlan, export_bundle
-from exporters.representative import apart
 from vae_edge.errors import VaeEdgeError
 from vae_edge.manifest import ArtifactRecord, ParityRecord
 from vae_edge.terms import Component, Format, Precision
@@ -58,6 +55,10 @@ def measure(name: str, destination: Path) -> tuple[Outcome, ...]:
         name: in the zoo.
         destination: where the bundle is written.
     """
+    from exporters.interpretation import Declared, interpret
+    from exporters.pipeline import ExportPlan, export_bundle
+    from exporters.representative import apart
+
     architecture = ZOO[name]
     vae = build(name)
     found = interpret(vae, Declared(value_range=(architecture.low, architecture.high)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,17 @@ print(json.dumps({"codes": codes, "loaded": loaded()}))
         ),
         0,
     )
+
+
+def test_every_package_is_in_the_wheel():
+    """Tests run from the checkout, where a package that is not listed is found all the same."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^packages = \[(\"vae_edge\".*?\"benchmarks\")\]$", text, re.MULTILINE)
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("vae_edge", "exporters", "benchmarks")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+
+    assert listed is not None
+    assert {name.strip(' "') for name in listed[1].split(",")} == there
