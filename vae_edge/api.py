@@ -29,6 +29,7 @@ from vae_edge.parity import (
 )
 from vae_edge.split_options import Scale, SplitOptions
 from vae_edge.terms import (
+    DEFAULT_PRECISIONS,
     ColourOrder,
     Component,
     Fit,
@@ -57,7 +58,6 @@ __all__ = [
 
 # A path, a Keras model, or one that was taken apart.
 Model = Any
-DEFAULT_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
 
 
 def split(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPONENT_INPUT",
     "COMPONENT_OUTPUTS",
+    "DEFAULT_PRECISIONS",
     "EXACTNESS",
     "ColourOrder",
     "Component",
@@ -110,6 +111,12 @@ EXACTNESS = (
     Precision.INT8,
     Precision.INT4,
 )
+
+
+# What a deployer has a use for on any device. int8 is faster, smaller and closer to the model than
+# dynamic, which on a Cortex-A72 takes longer than float32 (docs/performance.md): it is made when
+# asked for, or where a device decides.
+DEFAULT_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
 
 
 class Target(_Term):

@@ -60,7 +60,7 @@ from vae_edge.cli.split_options import (
 )
 from vae_edge.errors import RuntimeMissingError
 from vae_edge.split_options import SplitOptions
-from vae_edge.terms import Component, Format, Precision, Target
+from vae_edge.terms import DEFAULT_PRECISIONS, Component, Format, Precision, Target
 
 if TYPE_CHECKING:
     from exporters.interpretation import Declared
@@ -73,10 +73,6 @@ __all__ = ["default_precisions", "export", "need_host", "run_export"]
 EXIT_LEFT_OUT = 1
 _BUILT_IN = frozenset(Format)
 _FOUND = SplitOptions()
-# What a deployer has a use for on any device. int8 is faster, smaller and closer to the model than
-# dynamic, which on a Cortex-A72 takes longer than float32 (docs/performance.md): it is made when
-# asked for, or where this device decides.
-DEFAULT_PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)
 _ALSO_IN_THE_RUNNING: Mapping[Format, tuple[Precision, ...]] = {Format.TFLITE: (Precision.DYNAMIC,)}
 
 
