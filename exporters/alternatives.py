@@ -13,6 +13,7 @@ from exporters.lowering.base import LoweringPass
 from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
 from exporters.lowering.conv_as_product import ConvAsProduct
 from exporters.lowering.dense_as_conv import DenseAsConv
+from exporters.lowering.interleave_by_concat import InterleaveByConcat
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 from exporters.lowering.merge_heads import MergeHeads
 from exporters.lowering.simplify_shapes import SimplifyShapes
@@ -151,38 +152,40 @@ def _encoder(
 
 _TFLITE, _ONNX = Format.TFLITE, Format.ONNX
 _FLOAT32, _DYNAMIC, _INT8 = Precision.FLOAT32, Precision.DYNAMIC, Precision.INT8
-_PHASES, _ROWS = LowerConvTranspose(), LowerConvTranspose(form=Form.ROWS)
+_PHASES = (LowerConvTranspose(), InterleaveByConcat())
+_ROWS = (LowerConvTranspose(form=Form.ROWS), InterleaveByConcat())
+_NARROW_INT8 = SplitNarrowConv(bias_in_maps=False)
 _HEADS = (SplitWeights(), MergeHeads())
 
 ALTERNATIVES: tuple[Alternative, ...] = (
     _decoder(_TFLITE, _FLOAT32, "not lowered, shapes static", SimplifyShapes()),
-    _decoder(_TFLITE, _FLOAT32, "phases, last layer in one piece", _PHASES, SimplifyShapes()),
+    _decoder(_TFLITE, _FLOAT32, "phases, last layer in one piece", *_PHASES, SimplifyShapes()),
     _decoder(
         _TFLITE,
         _FLOAT32,
         "rows, last layer as maps",
-        *(_ROWS, SplitNarrowConv(), SumByConvolution(), SimplifyShapes()),
+        *(*_ROWS, SplitNarrowConv(), SumByConvolution(), SimplifyShapes()),
     ),
     _decoder(
         _TFLITE,
         _DYNAMIC,
         "phases, last layer in one piece",
-        *(_PHASES, DenseAsConv(), *_HEADS, SimplifyShapes()),
+        *(*_PHASES, DenseAsConv(), *_HEADS, SimplifyShapes()),
     ),
     _decoder(
         _TFLITE,
         _DYNAMIC,
         "rows, last layer as maps",
-        *(_ROWS, SplitNarrowConv(), SumByConvolution(), DenseAsConv(), *_HEADS, SimplifyShapes()),
+        *(*_ROWS, SplitNarrowConv(), SumByConvolution(), DenseAsConv(), *_HEADS, SimplifyShapes()),
     ),
     _decoder(
         _TFLITE,
         _INT8,
         "phases, last layer as maps",
-        *(_PHASES, SplitNarrowConv(), SumByConvolution(), DenseAsConv(), SimplifyShapes()),
+        *(*_PHASES, SplitNarrowConv(), SumByConvolution(), DenseAsConv(), SimplifyShapes()),
     ),
     _decoder(
-        _TFLITE, _INT8, "rows, last layer in one piece", _ROWS, DenseAsConv(), SimplifyShapes()
+        _TFLITE, _INT8, "rows, last layer in one piece", *_ROWS, DenseAsConv(), SimplifyShapes()
     ),
     *(
         _decoder(_TFLITE, _INT8, name, recipe=recipe)
@@ -197,9 +200,27 @@ ALTERNATIVES: tuple[Alternative, ...] = (
         )
     ),
     _decoder(_ONNX, _FLOAT32, "not lowered, shapes static", *_TO_ONNX),
-    _decoder(_ONNX, _FLOAT32, "phases as products", _PHASES, ConvAsProduct(), *_TO_ONNX),
-    _decoder(_ONNX, _FLOAT32, "rows, last layer as maps", _ROWS, SplitNarrowConv(), *_TO_ONNX),
-    _decoder(_ONNX, _INT8, "phases, last layer in one piece", _PHASES, *_TO_QLINEAR),
+    _decoder(_ONNX, _FLOAT32, "phases as products", *_PHASES, ConvAsProduct(), *_TO_ONNX),
+    _decoder(_ONNX, _FLOAT32, "rows, last layer as maps", *_ROWS, SplitNarrowConv(), *_TO_ONNX),
+    _decoder(
+        _ONNX,
+        _FLOAT32,
+        "phases put in their places, last layer as maps",
+        *(LowerConvTranspose(), SplitNarrowConv(), InterleaveByConcat(flat_rows=True), *_TO_ONNX),
+    ),
+    _decoder(
+        _ONNX,
+        _INT8,
+        "phases put in their places, last layer as maps",
+        *(*_PHASES, _NARROW_INT8, *_TO_QLINEAR),
+    ),
+    _decoder(
+        _ONNX,
+        _INT8,
+        "rows put in their places, last layer as maps",
+        *(*_ROWS, _NARROW_INT8, *_TO_QLINEAR),
+    ),
+    _decoder(_ONNX, _INT8, "phases, last layer in one piece", *_PHASES, *_TO_QLINEAR),
     _encoder(_TFLITE, _INT8, "heads as dense layers", MergeHeads(), SimplifyShapes()),
     _encoder(
         _TFLITE,

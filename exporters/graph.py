@@ -27,6 +27,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Dense",
+    "DepthToSpace",
     "Graph",
     "KerasLayer",
     "Layout",
@@ -231,30 +232,33 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SumShifted:
-    """The second half of a stride-1 convolution whose products are already there, one map per tap.
+    """The second half of a convolution whose products are already there, one map per tap.
 
-    out[y, x, o] = bias[o] + sum over ky, kx of in[y + ky - top, x + kx - left, (o, ky, kx)], with
-    zeros outside the maps. The maps of one output channel stand together, the last tap first: the
-    order that ONNX's Col2Im, which is the same sum seen from the other side, counts them in.
+    out[y, x, o] = bias[o] + the sum of in[i, j, (o, ky, kx)] over all positions and taps with
+    strides * (i, j) + (ky, kx) - (top, left) = (y, x): what ONNX calls Col2Im. The maps of one
+    output channel stand together.
 
     Attributes:
-        taps: the kernel's height and width.
-        pads: zeros before and after, along height and width.
+        taps: height and width of what one position is added to.
+        strides: from one position to the next, along height and width.
+        pads: cut off the sum before and after, along height and width.
         bias: float32 (channels out,).
     """
 
     taps: tuple[int, int]
     pads: Pads
     bias: FloatArray
+    strides: tuple[int, int] = (1, 1)
 
     def shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Give the output's shape."""
-        height, width, _ = inputs[0]
-        return (
-            height + sum(self.pads[0]) - self.taps[0] + 1,
-            width + sum(self.pads[1]) - self.taps[1] + 1,
-            len(self.bias),
+        height, width = (
+            stride * (size - 1) + taps - sum(pads)
+            for size, taps, stride, pads in zip(
+                inputs[0][:2], self.taps, self.strides, self.pads, strict=True
+            )
         )
+        return height, width, len(self.bias)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -351,6 +355,23 @@ class Repeat:
         """Give the output's shape."""
         height, width, channels = inputs[0]
         return height * self.rows, width * self.columns, channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthToSpace:
+    """A block of pixels from the channels of each: (h, w, (p, q, c)) to (h, p), (w, q), c.
+
+    Attributes:
+        block: height and width of a block.
+    """
+
+    block: tuple[int, int]
+
+    def shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Give the output's shape."""
+        height, width, channels = inputs[0]
+        rows, columns = self.block
+        return height * rows, width * columns, channels // (rows * columns)
 
 
 @dataclass(frozen=True, kw_only=True)

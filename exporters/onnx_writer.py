@@ -57,6 +57,9 @@ _WRITABLE = (
     SumShifted,
     Transpose,
 )
+# ONNX Runtime packs what stands on the right of a product, every time where it is no constant: more
+# than this many values per product that is wanted, and a transpose is cheaper.
+_MAX_PACKED = 5
 # A float32 below this many elements (biases, shapes) is not worth a Cast.
 _MIN_ELEMENTS = 64
 
@@ -107,8 +110,8 @@ class _Writer:
         self._real: dict[str, str] = {}
         self._stored: dict[str, str] = {}
         self._count = 0
-        # Maps of a SumShifted, one per row.
-        self._maps: dict[str, str] = {}
+        # Maps of a SumShifted, one per row, by the name that they have with channels last.
+        self._rows: dict[str, str] = {}
         # Integer products before scales and bias: the value, the scales per channel, the bias.
         self._folded: dict[str, tuple[str, FloatArray, FloatArray]] = {}
         # Maps of a SumShifted that are still to be scaled: the value, and the scale of all of it.
@@ -349,9 +352,8 @@ class _Writer:
 
     @_write.register
     def _write_dense(self, op: Dense, node: Node) -> None:
-        bias = self.constant(f"{node.output}/bias", op.bias)
         if node.output in self._plan.integer_input:
-            self._integer_product(op, node, bias)
+            self._integer_product(op, node)
             return
         if node.inputs[0] in self._folded:
             source, scales, before = self._folded[node.inputs[0]]
@@ -360,22 +362,28 @@ class _Writer:
                 kernel=np.asarray(scales[:, np.newaxis] * op.kernel, np.float32),
                 bias=np.asarray(before @ op.kernel + op.bias, np.float32),
             )
-            bias = self.constant(f"{node.output}/bias", op.bias)
         else:
             (source,) = self.inputs(node)
         if node.output in self._plan.dynamic:
-            total = self.add("Add", [self._dynamic_product(op, node, source), bias])
+            product = self._dynamic_product(op, node, source)
+            total = self.add("Add", [product, self.constant(f"{node.output}/bias", op.bias)])
             self._real[node.output] = self._clamped(total, op.activation)
             return
-        kernel = self._float_weights(node, op.kernel, (0, 1))
-        if self._sums(node) and self._batch == 1 and op.activation is None:
+        if (
+            self._sums(node)
+            and self._batch == 1
+            and op.activation is None
+            and op.kernel.shape[0] < _MAX_PACKED * op.kernel.shape[1]
+        ):
             # The sum wants every map as a row: the same product, transposed.
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
             source = self.add("Reshape", [source, rows])
+            kernel = self._float_weights(node, op.kernel, (0, 1))
             column = self.constant(f"{node.output}/bias", op.bias.reshape(-1, 1))
-            self._maps[node.output] = self.add("Gemm", [kernel, source, column], transA=1, transB=1)
+            product = self.add("Gemm", [kernel, source, column], transA=1, transB=1)
+            self._rows[node.output] = product
             return
-        self._real[node.output] = self._product(op, node, source, kernel, bias)
+        self._real[node.output] = self._product(op, node, source)
 
     def _only_dense_readers(self, node: Node) -> bool:
         users = self._graph.users(node.output)
@@ -390,19 +398,21 @@ class _Writer:
         user = self._graph.only_user(node.output)
         return user is not None and isinstance(user.op, SumShifted)
 
-    def _product(self, op: Dense, node: Node, source: str, kernel: str, bias: str) -> str:
+    def _product(self, op: Dense, node: Node, source: str) -> str:
         """Gemm, which is defined for matrices: every position of every image is a row."""
         shape = self._graph.shapes[node.output]
         if len(shape) > 1:
             rows = self._integers("shape", [-1, op.kernel.shape[0]])
             source = self.add("Reshape", [source, rows])
+        kernel = self._float_weights(node, op.kernel, (0, 1))
+        bias = self.constant(f"{node.output}/bias", op.bias)
         total = self._clamped(self.add("Gemm", [source, kernel, bias]), op.activation)
         if len(shape) > 1:
             batch = -1 if self._batch is None else self._batch
             total = self.add("Reshape", [total, self._integers("shape", [batch, *shape])])
         return total
 
-    def _integer_product(self, op: Dense, node: Node, bias: str) -> None:
+    def _integer_product(self, op: Dense, node: Node) -> None:
         """Integers in, float out: the sum is scaled once, and no output range is needed."""
         range_ = self._plan.ranges[node.inputs[0]]
         weights = self._plan.int8_weights(node.output, op.kernel)
@@ -426,6 +436,7 @@ class _Writer:
             self._folded[node.output] = real, scales, op.bias
             return
         scaled = self.add("Mul", [real, self.constant(f"{node.output}/scales", scales)])
+        bias = self.constant(f"{node.output}/bias", op.bias)
         self._real[node.output] = self._clamped(self.add("Add", [scaled, bias]), op.activation)
 
     def _dynamic_product(self, op: Dense, node: Node, source: str) -> str:
@@ -452,19 +463,15 @@ class _Writer:
         batch = -1 if self._batch is None else self._batch
         height, width, count = self._graph.shapes[maps]
         scale = 1.0
-        if maps in self._maps:
+        if maps in self._rows:
             shape = self._integers("shape", [batch, count, height * width])
-            columns = self.add("Reshape", [self._maps[maps], shape])
+            columns = self.add("Reshape", [self._rows[maps], shape])
         else:
             unscaled = self._unscaled.get(maps)
             value, scale = unscaled or (self._as_real(maps), 1.0)
             shape = self._integers("shape", [batch, height * width, count])
             columns = self.add("Transpose", [self.add("Reshape", [value, shape])], perm=[0, 2, 1])
-        # Col2Im adds into the image where we read from it: its padding is counted from the other
-        # end of the kernel, pad' = taps - 1 - pad.
-        pads = [
-            n - 1 - pair[end] for end in (0, 1) for n, pair in zip(op.taps, op.pads, strict=True)
-        ]
+        (top, bottom), (left, right) = op.pads
         out_height, out_width, channels = self._graph.shapes[node.output]
         total = self.add(
             "Col2Im",
@@ -473,7 +480,8 @@ class _Writer:
                 self._integers("image", [out_height, out_width]),
                 self._integers("block", op.taps),
             ],
-            pads=pads,
+            strides=op.strides,
+            pads=[top, left, bottom, right],
         )
         if scale != 1.0:
             total = self.add("Mul", [total, self.constant("scale", np.asarray(scale, np.float32))])
@@ -494,6 +502,16 @@ class _Writer:
 
     @_write.register
     def _write_transpose(self, op: Transpose, node: Node) -> None:
+        reader = self._graph.only_user(node.output)
+        if (
+            op.order == (1, 2, 0)
+            and node.output not in self._plan.integer
+            and reader is not None
+            and isinstance(reader.op, SumShifted)
+        ):
+            # The sum wants its channels first.
+            self._rows[node.output] = self._as_real(node.inputs[0])
+            return
         order = [0, *(axis + 1 for axis in op.order)]
         self._make(node, "Transpose", self.inputs(node), perm=order)
 

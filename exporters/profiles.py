@@ -16,6 +16,7 @@ from exporters.lowering.dense_as_conv import DenseAsConv
 from exporters.lowering.fold_batch_norm import FoldBatchNorm
 from exporters.lowering.fold_scale_forward import FoldScaleForward
 from exporters.lowering.fuse_activation import FuseActivation
+from exporters.lowering.interleave_by_concat import InterleaveByConcat
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 from exporters.lowering.merge_heads import MergeHeads
 from exporters.lowering.repeat_by_concat import RepeatByConcat
@@ -68,6 +69,7 @@ _TFLITE_FLOAT = Profile(
         LowerConvTranspose(),
         SplitNarrowConv(),
         SumByConvolution(),
+        InterleaveByConcat(),
         # What the interleaving reshapes meet: the decoder's own Reshape, and Flatten.
         SimplifyShapes(),
     ),
@@ -80,6 +82,7 @@ _TFLITE_DYNAMIC = Profile(
     # rows, and the layer to one channel in one piece.
     passes=(
         LowerConvTranspose(form=Form.ROWS),
+        InterleaveByConcat(),
         DenseAsConv(),
         SplitWeights(),
         MergeHeads(),
@@ -91,13 +94,20 @@ _TFLITE_DYNAMIC = Profile(
 _TFLITE_INT8 = Profile(
     name="tflite int8",
     # The layer to one channel stays in one piece: its maps would each need a range, and cost 2 dB.
-    passes=(LowerConvTranspose(), DenseAsConv(), SplitWeights(), MergeHeads(), SimplifyShapes()),
+    passes=(
+        LowerConvTranspose(),
+        InterleaveByConcat(),
+        DenseAsConv(),
+        SplitWeights(),
+        MergeHeads(),
+        SimplifyShapes(),
+    ),
     why="nine products per output; the heads read their image as a convolution, with 16-bit "
     "weights in two parts",
 )
 _TFLITE_MICRO = Profile(
     name="tflite int8, integers at the boundary",
-    passes=(LowerConvTranspose(), SimplifyShapes()),
+    passes=(LowerConvTranspose(), InterleaveByConcat(), SimplifyShapes()),
     why="nothing but operators that have an 8-bit kernel on microcontrollers and NPUs",
 )
 _TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
@@ -105,8 +115,9 @@ _ONNX_FLOAT_X86 = Profile(
     name="onnx float, x86",
     paired=True,
     passes=(
-        LowerConvTranspose(flat_rows=True, min_products=100_000),
-        SplitNarrowConv(),
+        LowerConvTranspose(min_products=100_000),
+        SplitNarrowConv(of_blocks=True, pointwise=True),
+        InterleaveByConcat(flat_rows=True),
         *_TO_ONNX,
     ),
     why="ONNX Runtime's blocked convolutions on x86 are as fast as its matrix products and need no "
@@ -117,7 +128,8 @@ _ONNX_FLOAT = Profile(
     paired=True,
     passes=(
         LowerConvTranspose(min_products=350_000),
-        SplitNarrowConv(),
+        SplitNarrowConv(of_blocks=True),
+        InterleaveByConcat(),
         ConvAsProduct(),
         *_TO_ONNX,
     ),
@@ -136,20 +148,22 @@ _ONNX_INT8_X86 = Profile(
     name="onnx int8, x86",
     paired=True,
     passes=(
-        LowerConvTranspose(form=Form.ROWS),
-        SplitNarrowConv(bias_in_maps=False),
+        LowerConvTranspose(rows_below=100),
+        SplitNarrowConv(bias_in_maps=False, of_blocks=True),
+        InterleaveByConcat(),
         SplitWeights(paired=True),
         MergeHeads(),
         *_TO_QLINEAR,
     ),
-    why="with VNNI a third more products cost less than twice as many operators",
+    why="with VNNI a third more products of small images cost less than twice as many operators",
 )
 _ONNX_INT8 = Profile(
     name="onnx int8",
     paired=True,
     passes=(
         LowerConvTranspose(),
-        SplitNarrowConv(bias_in_maps=False),
+        SplitNarrowConv(bias_in_maps=False, of_blocks=True),
+        InterleaveByConcat(),
         SplitWeights(paired=True),
         MergeHeads(),
         *_TO_QLINEAR,

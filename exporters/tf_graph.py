@@ -19,6 +19,7 @@ from exporters.graph import (
     Conv,
     ConvTranspose,
     Dense,
+    DepthToSpace,
     Graph,
     KerasLayer,
     Layout,
@@ -139,17 +140,27 @@ def _dense(op: Dense, x: Any) -> Any:
 
 @_compute.register
 def _sum_shifted(op: SumShifted, x: Any) -> Any:
-    height, width = (
-        n + sum(pads) - taps + 1
-        for n, pads, taps in zip(x.shape[1:3], op.pads, op.taps, strict=True)
+    tf = _tf()
+    channels, taps = len(op.bias), op.taps[0] * op.taps[1]
+    # Every map has a tap of its own, of weight one.
+    ones = np.eye(channels * taps, dtype=np.float32).reshape(channels, *op.taps, channels * taps)
+    size = [
+        stride * (n - 1) + t for n, t, stride in zip(x.shape[1:3], op.taps, op.strides, strict=True)
+    ]
+    total = tf.nn.conv2d_transpose(
+        x, ones.transpose(1, 2, 0, 3), [tf.shape(x)[0], *size, channels], op.strides, "VALID"
     )
-    x = _padded(x, (*op.pads, (0, 0)))
-    taps = list(np.ndindex(*op.taps))[::-1]
-    total = op.bias
-    for index, (ky, kx) in enumerate(taps):
-        maps = x[..., index :: len(taps)]
-        total = total + maps[:, ky : ky + height, kx : kx + width]
-    return total
+    (top, bottom), (left, right) = op.pads
+    return total[:, top : size[0] - bottom, left : size[1] - right] + op.bias
+
+
+@_compute.register
+def _depth_to_space(op: DepthToSpace, x: Any) -> Any:
+    tf = _tf()
+    height, width, channels = op.shape((tuple(x.shape[1:]),))
+    (rows, columns), (small_height, small_width) = op.block, x.shape[1:3]
+    blocks = tf.reshape(x, (-1, small_height, small_width, rows, columns * channels))
+    return tf.reshape(tf.transpose(blocks, (0, 1, 3, 2, 4)), (-1, height, width, channels))
 
 
 @_compute.register

@@ -7,6 +7,9 @@ after, its columns or rows are put in that order instead:
 
     transpose(reshape(W x + b)) = reshape(W' x + b') with the columns of W and b permuted,
     W flatten(transpose(x)) = W' flatten(x) with the rows of W permuted.
+
+Transposes of everything that is concatenated are one of the whole, along the axis that it then has,
+and what is done to every value can be done before its transpose.
 """
 
 from __future__ import annotations
@@ -15,7 +18,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporters.graph import Conv, ConvTranspose, Dense, Graph, Layout, Node, Reshape, Transpose
+from exporters.graph import (
+    Activate,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Graph,
+    Layout,
+    Node,
+    Reshape,
+    Transpose,
+)
 from exporters.lowering.base import PassResult, Refusal
 from exporters.operators import GroupNorm, Pool, Resize
 
@@ -94,7 +108,7 @@ class RemoveTransposes:
     def _step(self, graph: Graph) -> tuple[Graph, str] | None:
         attempts = [_as_reshape, _cancelled]
         if self.permute_dense:
-            attempts += [_into_columns, _into_rows]
+            attempts += [_into_columns, _into_rows, _behind_concat, _behind_activation]
         for node in graph.nodes:
             if isinstance(node.op, Transpose):
                 for attempt in attempts:
@@ -174,3 +188,34 @@ def _into_rows(graph: Graph, node: Node, op: Transpose) -> Graph | None:
         kernel = np.ascontiguousarray(reader.op.kernel[rows])
         made.append(replace(reader, op=replace(reader.op, kernel=kernel)))
     return graph.replacing((node, reshape, *readers), made)
+
+
+def _behind_concat(graph: Graph, node: Node, op: Transpose) -> Graph | None:
+    """Concat(transpose(a), transpose(b)) -> transpose(concat(a, b))."""
+    joined = graph.only_user(node.output)
+    if joined is None or not isinstance(joined.op, Concat):
+        return None
+    makers = [graph.maker(name) for name in joined.inputs]
+    turned = [maker for maker in makers if maker is not None and maker.op == op]
+    if len(turned) < len(makers) or any(graph.only_user(n) is None for n in joined.inputs):
+        return None
+    whole = next(graph.fresh(f"{joined.output}/before"))
+    concat = replace(
+        joined,
+        op=Concat(axis=op.order[joined.op.axis]),
+        inputs=tuple(maker.inputs[0] for maker in turned),
+        output=whole,
+    )
+    after = replace(node, inputs=(whole,), output=joined.output)
+    return graph.replacing((*turned, joined), (concat, after))
+
+
+def _behind_activation(graph: Graph, node: Node, op: Transpose) -> Graph | None:  # noqa: ARG001
+    """Activate(transpose(a)) -> transpose(activate(a))."""
+    activate = graph.only_user(node.output)
+    if activate is None or not isinstance(activate.op, Activate):
+        return None
+    value = next(graph.fresh(f"{activate.output}/before"))
+    before = replace(activate, inputs=node.inputs, output=value)
+    after = replace(node, inputs=(value,), output=activate.output)
+    return graph.replacing((node, activate), (before, after))

@@ -15,10 +15,8 @@ and none with an inserted zero. A phase without taps (kernel smaller than the st
 alone: one tap of weight zero. With stride 1 the one phase is the convolution with the flipped
 kernel.
 
-Phases of an axis are all made ceil(out / s) long, put side by side, and cut at `out`. Side by
-side costs no permutation: concatenating the column phases on the channels gives (h, w, s * c),
-which read as (h, s * w, c) is interleaved already, and concatenating the row phases on the
-columns gives (h, s * w, s * c), which read as (s * h, s * w, c) has the rows interleaved too.
+Phases of an axis are all made ceil(out / s) long, interleaved (`DepthToSpace` of all of them on the
+channels, which `InterleaveByConcat` writes out), and cut at `out`.
 
 `Form.ROWS` makes all column phases of a row phase in one convolution, with zeros where a phase
 lacks a tap: 12 products instead of 9 for a 3x3 kernel with stride 2, in half as many operators
@@ -36,7 +34,7 @@ from enum import Enum
 
 import numpy as np
 
-from exporters.graph import Concat, Conv, ConvTranspose, Graph, Node, Op, Reshape, Slice
+from exporters.graph import Concat, Conv, ConvTranspose, DepthToSpace, Graph, Node, Op, Slice
 from exporters.lowering.base import PassResult, Replacement, rewrite_nodes
 from vae_edge.terms import FloatArray
 
@@ -103,16 +101,14 @@ class LowerConvTranspose:
 
     Attributes:
         form: how the phases are spread.
-        flat_rows: put row phases together as (h, 1, s * w * c) instead of (h, s * w, c). It is the
-            same copy with a reshape more, but ONNX Runtime, which moves transposes through
-            concatenations and not through reshapes, then keeps those around float convolutions
-            where they are cheap.
+        rows_below: with fewer positions than this in a phase, they are spread by rows whatever the
+            form, where an operator costs more than the products with zero.
         min_products: fewest multiplications per phase; with fewer, the operators cost more than the
             products, where the runtime has a fast transposed convolution of its own.
     """
 
     form: Form = Form.PHASES
-    flat_rows: bool = False
+    rows_below: int = 0
     min_products: int = 0
 
     @property
@@ -137,7 +133,7 @@ class LowerConvTranspose:
                 f"a phase has {products} products; with fewer than {self.min_products} the "
                 "runtime's own transposed convolution is faster"
             )
-        columns_together = self.form is Form.ROWS
+        columns_together = self.form is Form.ROWS or size[0] * size[1] < self.rows_below
         rows, columns = (
             _phases(
                 size[axis],
@@ -149,13 +145,13 @@ class LowerConvTranspose:
             )
             for axis in (0, 1)
         )
-        builder = _Builder(graph, node, op, flat_rows=self.flat_rows)
+        builder = _Builder(graph, node, op)
         return (node,), tuple(builder.build(rows, columns, columns_together))
 
 
 class _Builder:
-    def __init__(self, graph: Graph, node: Node, op: ConvTranspose, *, flat_rows: bool) -> None:
-        self._node, self._op, self._flat_rows = node, op, flat_rows
+    def __init__(self, graph: Graph, node: Node, op: ConvTranspose) -> None:
+        self._node, self._op = node, op
         self._names = graph.fresh(node.output)
         self._nodes: list[Node] = []
 
@@ -163,26 +159,20 @@ class _Builder:
         self, rows: tuple[_Phase, ...], columns: tuple[_Phase, ...], together: bool
     ) -> Iterator[Node]:
         op = self._op
-        channels = op.kernel.shape[2]
-        height, width = (
-            -(-out // stride) for out, stride in zip(op.output_size, op.strides, strict=True)
+        parts = [
+            self._conv(row, group)
+            for row in rows
+            for group in ([columns] if together else [(column,) for column in columns])
+        ]
+        whole = parts[0] if len(parts) == 1 else self._add(Concat(axis=2), *parts)
+        size = tuple(
+            -(-out // stride) * stride
+            for out, stride in zip(op.output_size, op.strides, strict=True)
         )
-        wide = len(columns) * width
-        parts = []
-        for row in rows:
-            if together:
-                part = self._conv(row, columns)
-            else:
-                phases = [self._conv(row, (column,)) for column in columns]
-                part = phases[0] if len(phases) == 1 else self._add(Concat(axis=2), *phases)
-            if self._flat_rows and len(rows) > 1:
-                part = self._add(Reshape(to=(height, 1, wide * channels)), part)
-            parts.append(part)
-        whole = parts[0] if len(parts) == 1 else self._add(Concat(axis=1), *parts)
-        if len(rows) > 1 or len(columns) > 1:
-            whole = self._add(Reshape(to=(len(rows) * height, wide, channels)), whole)
-        if op.output_size != (len(rows) * height, wide):
-            self._add(Slice(starts=(0, 0, 0), sizes=(*op.output_size, channels)), whole)
+        if op.strides != (1, 1):
+            whole = self._add(DepthToSpace(block=op.strides), whole)
+        if op.output_size != size:
+            self._add(Slice(starts=(0, 0, 0), sizes=(*op.output_size, op.kernel.shape[2])), whole)
         *most, last = self._nodes
         # What is read later keeps its name.
         yield from most

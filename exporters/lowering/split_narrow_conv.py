@@ -8,17 +8,22 @@ uses a fraction of them. Its products do not depend on where they are added:
 
 so a 1x1 convolution to (taps * channels out) maps does all of the multiplying at full width, and
 adding the shifted maps is one addition per tap.
+
+Where the image was put together from blocks of pixels (`DepthToSpace`, the end of a transposed
+convolution with strides), the products can be those of whole blocks: a block of s x s pixels
+reaches (taps + s - 1) squared outputs, and pixel (p, q) adds its product with tap (a, b) to the one
+at (p + a, q + b). For a 3x3 kernel and s = 2 that is 16 maps of a quarter of the size instead of
+9 maps, and the blocks need not be put in their places.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporters.graph import Conv, Dense, Graph, Layout, Node, SumShifted
+from exporters.graph import Activate, Conv, Dense, DepthToSpace, Graph, Layout, Node, SumShifted
 from exporters.lowering.base import PassResult, Replacement, rewrite_nodes
-from vae_edge.terms import FloatArray
 
 __all__ = ["SplitNarrowConv"]
 
@@ -36,9 +41,14 @@ class SplitNarrowConv:
     Attributes:
         bias_in_maps: put the bias into the map of the tap that lies on the pixel itself, where
             there is one, so that the layer adds it and no operator of its own.
+        of_blocks: make the products of whole blocks of pixels where the image consists of them.
+            Needs a runtime with a sum at strides.
+        pointwise: make the products of blocks with a 1x1 convolution.
     """
 
     bias_in_maps: bool = True
+    of_blocks: bool = False
+    pointwise: bool = False
 
     @property
     def name(self) -> str:
@@ -73,33 +83,84 @@ class SplitNarrowConv:
             )
         if taps * channels_out > _MAX_MAPS:
             return f"it would need {taps * channels_out} maps; more than {_MAX_MAPS} do not pay"
+        if any(pad >= n for n, pair in zip((height, width), op.pads, strict=True) for pad in pair):
+            return f"it pads {op.pads}; expected less than the kernel's {height, width}"
+        pixels = _Pixels.of(graph, node.inputs[0], blocks=self.of_blocks)
+        products, total = _split(op, pixels.block, bias_in_maps=self.bias_in_maps)
+        made = _pointwise(products) if self.pointwise and pixels.block != (1, 1) else products
         maps = next(graph.fresh(f"{node.output}/maps"))
-        # (ky, kx, in, out) to (in, (out, taps in reverse)): SumShifted's order.
-        flipped = op.kernel[::-1, ::-1].transpose(2, 3, 0, 1)
-        kernel = np.ascontiguousarray(flipped.reshape(channels_in, channels_out * taps))
-        maps_bias, bias = _bias(op, in_maps=self.bias_in_maps)
-        products = Node(
-            name=node.name,
-            op=Dense(kernel=kernel, bias=maps_bias),
-            inputs=node.inputs,
-            output=maps,
+        come = (
+            *pixels.come,
+            Node(name=node.name, op=made, inputs=(pixels.tensor,), output=maps),
+            Node(name=node.name, op=total, inputs=(maps,), output=node.output),
         )
-        total = Node(
-            name=node.name,
-            op=SumShifted(taps=(height, width), pads=op.pads, bias=bias),
-            inputs=(maps,),
-            output=node.output,
-        )
-        return (node,), (products, total)
+        return (*pixels.go, node), come
 
 
-def _bias(op: Conv, *, in_maps: bool) -> tuple[FloatArray, FloatArray]:
-    """The bias as that of the maps, where one tap is read for every pixel, else as the sum's."""
-    (rows, columns), channels = op.kernel.shape[:2], op.kernel.shape[3]
-    none = np.zeros((channels, rows, columns), np.float32)
-    (top, bottom), (left, right) = op.pads
-    if not in_maps or top + bottom != rows - 1 or left + right != columns - 1:
-        return none.ravel(), op.bias
+@dataclass(frozen=True, kw_only=True)
+class _Pixels:
+    """What the products are made of.
+
+    Attributes:
+        tensor: single pixels, or blocks of them on the channels.
+        block: height and width of a block.
+        go: nodes that are not needed then.
+        come: nodes in their place.
+    """
+
+    tensor: str
+    block: tuple[int, int] = (1, 1)
+    go: tuple[Node, ...] = ()
+    come: tuple[Node, ...] = ()
+
+    @classmethod
+    def of(cls, graph: Graph, tensor: str, *, blocks: bool) -> _Pixels:
+        """Find the blocks that an image was put together from, where nobody else reads it."""
+        single = cls(tensor=tensor)
+        image = graph.maker(tensor)
+        if not blocks or image is None or graph.only_user(tensor) is None:
+            return single
+        if isinstance(image.op, Activate):
+            # What is done to every value can be done before they are put in their places.
+            inner = cls.of(graph, image.inputs[0], blocks=True)
+            if inner.block == (1, 1):
+                return single
+            before = replace(image, inputs=(inner.tensor,))
+            return replace(inner, tensor=tensor, go=(*inner.go, image), come=(*inner.come, before))
+        if isinstance(image.op, DepthToSpace):
+            return cls(tensor=image.inputs[0], block=image.op.block, go=(image,))
+        return single
+
+
+def _split(op: Conv, block: tuple[int, int], *, bias_in_maps: bool) -> tuple[Dense, SumShifted]:
+    """Write a convolution as the products of blocks of pixels, and their sum."""
+    height, width, channels_in, channels_out = op.kernel.shape
+    rows, columns = block
+    reach = height + rows - 1, width + columns - 1
+    # A pixel is added to what reads it: to the opposite side of the kernel's tap.
+    flipped = op.kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+    (top, bottom), (left, right) = (
+        (n - 1 - before, n - 1 - after)
+        for n, (before, after) in zip((height, width), op.pads, strict=True)
+    )
     # Where the input is as large as the output, the tap at (top, left) lies on the pixel itself.
-    none[:, rows - 1 - top, columns - 1 - left] = op.bias
-    return none.ravel(), np.zeros_like(op.bias)
+    in_maps = bias_in_maps and top + bottom == height - 1 and left + right == width - 1
+    kernel = np.zeros((rows, columns, channels_in, channels_out, *reach), np.float32)
+    bias = np.zeros((channels_out, *reach), np.float32)
+    for p, q in np.ndindex(block):
+        kernel[p, q, ..., p : p + height, q : q + width] = flipped
+        if in_maps:
+            bias[:, p + top, q + left] = op.bias
+    maps = channels_out * reach[0] * reach[1]
+    products = Dense(kernel=kernel.reshape(rows * columns * channels_in, maps), bias=bias.ravel())
+    total = SumShifted(
+        taps=reach,
+        strides=block,
+        pads=((top, bottom), (left, right)),
+        bias=np.zeros_like(op.bias) if in_maps else op.bias,
+    )
+    return products, total
+
+
+def _pointwise(products: Dense) -> Conv:
+    return Conv(kernel=products.kernel[np.newaxis, np.newaxis], bias=products.bias)

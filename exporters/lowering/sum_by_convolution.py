@@ -2,8 +2,8 @@
 
 Down the columns first, then along the rows:
 
-    u[y, x, (o, kx)] = sum over ky of in[y + ky - top, x, (o, ky, kx)]
-    out[y, x, o] = bias[o] + sum over kx of u[y, x + kx - left, (o, kx)]
+    u[y, x, (o, kx)] = sum over ky of in[y + top - ky, x, (o, ky, kx)]
+    out[y, x, o] = bias[o] + sum over kx of u[y, x + left - kx, (o, kx)]
 
 Both sums are exact: every product is with 1 or 0. A product per tap in a Dense layer becomes a
 1x1 convolution, so that the whole stays one delegate from end to end in TFLite.
@@ -41,7 +41,13 @@ def _rewrite(graph: Graph, node: Node) -> Replacement | str | None:
     assert isinstance(op, SumShifted)  # noqa: S101  chosen so; tells the type checker
     height, width = op.taps
     channels = len(op.bias)
-    # Maps stand as (o, ky, kx) with the taps in reverse.
+    if op.strides != (1, 1):
+        return f"strides {op.strides}; expected 1 of each"
+    # Maps that are added at an offset are read from the opposite one.
+    pads = tuple(
+        (taps - 1 - before, taps - 1 - after)
+        for taps, (before, after) in zip(op.taps, op.pads, strict=True)
+    )
     down = np.zeros((height, 1, channels, height, width, channels, width), np.float32)
     across = np.zeros((1, width, channels, width, channels), np.float32)
     for o, kx in np.ndindex(channels, width):
@@ -55,7 +61,7 @@ def _rewrite(graph: Graph, node: Node) -> Replacement | str | None:
         op=Conv(
             kernel=down.reshape(height, 1, channels * height * width, columns),
             bias=np.zeros(columns, np.float32),
-            pads=(op.pads[0], (0, 0)),
+            pads=(pads[0], (0, 0)),
         ),
         inputs=node.inputs,
         output=next(names),
@@ -65,7 +71,7 @@ def _rewrite(graph: Graph, node: Node) -> Replacement | str | None:
         op=Conv(
             kernel=across.reshape(1, width, columns, channels),
             bias=op.bias,
-            pads=((0, 0), op.pads[1]),
+            pads=((0, 0), pads[1]),
         ),
         inputs=(first.output,),
         output=node.output,

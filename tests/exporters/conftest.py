@@ -268,13 +268,24 @@ def _(op: ir.Dense, x: np.ndarray) -> np.ndarray:
 @_defined.register
 def _(op: ir.SumShifted, x: np.ndarray) -> np.ndarray:
     height, width, channels = op.shape((x.shape[1:],))
-    taps = op.taps[0] * op.taps[1]
+    maps = x.reshape(*x.shape[:3], channels, *op.taps)
     y = np.zeros((len(x), height, width, channels)) + op.bias
-    for row, column, o, ky, kx in np.ndindex(height, width, channels, *op.taps):
-        above, beside = row + ky - op.pads[0][0], column + kx - op.pads[1][0]
-        if 0 <= above < x.shape[1] and 0 <= beside < x.shape[2]:
-            last_first = taps - 1 - (ky * op.taps[1] + kx)
-            y[:, row, column, o] += x[:, above, beside, o * taps + last_first]
+    for i, j, ky, kx in np.ndindex(*x.shape[1:3], *op.taps):
+        row = op.strides[0] * i + ky - op.pads[0][0]
+        column = op.strides[1] * j + kx - op.pads[1][0]
+        if 0 <= row < height and 0 <= column < width:
+            y[:, row, column] += maps[:, i, j, :, ky, kx]
+    return y
+
+
+@_defined.register
+def _(op: ir.DepthToSpace, x: np.ndarray) -> np.ndarray:
+    height, width, channels = op.shape((x.shape[1:],))
+    y = np.empty((len(x), height, width, channels))
+    rows, columns = op.block
+    for p, q in np.ndindex(rows, columns):
+        first = (p * columns + q) * channels
+        y[:, p::rows, q::columns] = x[..., first : first + channels]
     return y
 
 

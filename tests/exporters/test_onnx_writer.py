@@ -143,6 +143,10 @@ OPERATORS = [
     ((3, 4, 6), SumShifted(taps=(2, 3), pads=((1, 0), (1, 1)), bias=normal(1))),
     ((3, 4, 12), SumShifted(taps=(2, 3), pads=((1, 0), (0, 2)), bias=normal(2))),
     ((3, 4, 9), SumShifted(taps=(3, 3), pads=((0, 0), (0, 0)), bias=np.zeros(1, np.float32))),
+    (
+        (3, 4, 24),
+        SumShifted(taps=(4, 3), strides=(2, 3), pads=((1, 2), (0, 1)), bias=normal(2)),
+    ),
 ]
 
 
@@ -200,6 +204,30 @@ def test_maps_for_one_image_are_made_in_the_order_of_their_sum(chain):
     assert "Transpose" in operators(write_onnx(graph, FLOAT_PLAN, 4))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((2, 0), (0, 3)), ((0, 0), (0, 0))])
+def test_maps_of_blocks_and_their_sum_compute_what_tensorflow_does(
+    chain, assert_written, channels, pads
+):
+    # 8 values for each map are few and 96 many: they are laid out in different ways.
+    for inputs in (8, 96):
+        products, total = maps((4, 3), channels, inputs, pads=pads, strides=(2, 1))
+        assert_written(chain((4, 5, inputs), products, total))
+
+
+def test_maps_that_come_with_channels_first_are_summed_as_they_are(chain, assert_written):
+    total = maps((2, 2))[1]
+    graph = chain((8, 4, 5), conv((1, 1), (8, 4)), Transpose(order=(1, 2, 0)), total)
+    assert_written(graph)
+    for batch in (1, 4, None):
+        assert "Transpose" not in operators(write_onnx(graph, FLOAT_PLAN, batch))
+
+
+def test_maps_of_many_values_are_laid_out_behind_the_product(chain):
+    found = operators(write_onnx(chain((4, 5, 96), *maps((2, 2), 1, 96)), FLOAT_PLAN, 1))
+    assert found.index("Gemm") < found.index("Transpose") < found.index("Col2Im")
+
+
 def test_maps_with_an_activation_keep_it(chain, assert_written):
     products, total = maps((2, 2))
     assert_written(chain((4, 5, 8), replace(products, activation=RELU), total))
@@ -224,9 +252,9 @@ def whole() -> Graph:
         node("cut", Slice(starts=(0, 1, 2), sizes=(3, 3, 8)), "scaled"),
         node("products", products, "cut"),
         node("total", total, "products"),
-        node("flat", Reshape(to=(4,)), "total"),
-        node("mean", dense(4, 3), "flat"),
-        node("spread", dense(4, 3), "flat"),
+        node("flat", Reshape(to=(16,)), "total"),
+        node("mean", dense(16, 3), "flat"),
+        node("spread", dense(16, 3), "flat"),
         node("leaky", Activate(activation=Activation.LEAKY_RELU, alpha=0.1), "mean"),
     )
     outputs = {"z_mean": "mean", "z_log_var": "spread", "leaky": "leaky"}

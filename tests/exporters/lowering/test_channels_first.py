@@ -22,6 +22,7 @@ from exporters.graph import (
 )
 from exporters.lowering.base import run_passes
 from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
+from exporters.lowering.interleave_by_concat import InterleaveByConcat
 from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 
 pytestmark = pytest.mark.host
@@ -198,7 +199,8 @@ def test_a_whole_decoder_computes_the_same(assert_same, form, flat_rows):
     )
     graph = Graph(input="z", input_shape=(2,), nodes=nodes, outputs={"y": "last"})
     passes = (
-        LowerConvTranspose(form=form, flat_rows=flat_rows),
+        LowerConvTranspose(form=form),
+        InterleaveByConcat(flat_rows=flat_rows),
         ChannelsFirst(),
         RemoveTransposes(),
     )
@@ -310,14 +312,45 @@ def test_a_reshape_to_rows_is_no_flatten(chain, assert_same):
     assert_same(graph, result.graph)
 
 
-def test_concatenated_phases_keep_their_transposes(assert_same):
+def test_transposes_before_a_concatenation_are_one_behind_it(assert_same):
     nodes = (
         node("one", conv(3, 2), "x"),
         node("two", conv(3, 2, 1), "x"),
         node("both", Concat(axis=2), "one", "two"),
     )
     graph = Graph(input="x", input_shape=(4, 5, 3), nodes=nodes, outputs={"y": "both"})
-    last, results = run_passes(graph, (ChannelsFirst(), RemoveTransposes()))
+    last, _ = run_passes(graph, (ChannelsFirst(), RemoveTransposes()))
+    assert last.operators()["Transpose"] == 2
+    assert [n.op.axis for n in last.nodes if isinstance(n.op, Concat)] == [0]
+    assert_same(graph, last)
+
+
+def test_a_transpose_stays_before_a_concatenation_with_something_else(assert_same):
+    nodes = (
+        node("one", conv(3, 2), "x"),
+        node("both", Concat(axis=2), "one", "x"),
+    )
+    graph = Graph(input="x", input_shape=(4, 5, 3), nodes=nodes, outputs={"y": "both"})
+    last, _ = run_passes(graph, (ChannelsFirst(), RemoveTransposes()))
+    assert [n.op.axis for n in last.nodes if isinstance(n.op, Concat)] == [2]
+    assert_same(graph, last)
+
+
+def test_a_transpose_goes_behind_an_activation_to_meet_the_next(chain, assert_same):
+    graph = chain((4, 5, 3), conv(3, 2), Activate(activation=Activation.TANH), conv(2, 4))
+    last, _ = run_passes(graph, (ChannelsFirst(), RemoveTransposes()))
+    assert last.operators() == {"Activate": 1, "Conv": 2, "Transpose": 2}
+    assert_same(graph, last)
+
+
+def test_integer_graphs_keep_theirs_where_they_are(assert_same):
+    nodes = (
+        node("one", conv(3, 2), "x"),
+        node("two", conv(3, 2, 1), "x"),
+        node("both", Concat(axis=2), "one", "two"),
+    )
+    graph = Graph(input="x", input_shape=(4, 5, 3), nodes=nodes, outputs={"y": "both"})
+    last, results = run_passes(graph, (ChannelsFirst(), RemoveTransposes(permute_dense=False)))
     assert last.operators()["Transpose"] == 3
     assert [r.node for r in results[1][1].refused] == ["one", "one", "two"]
     assert_same(graph, last)

@@ -15,9 +15,8 @@ from exporters.lowering.lower_conv_transpose import Form, LowerConvTranspose
 
 pytestmark = pytest.mark.host
 
-PASSES = [LowerConvTranspose(form=form, flat_rows=flat) for form in Form for flat in (False, True)]
-IDS = [f"{each.form.name}{'-flat' if each.flat_rows else ''}" for each in PASSES]
-forms = pytest.mark.parametrize("lower", PASSES, ids=IDS)
+PASSES = [LowerConvTranspose(form=form) for form in Form]
+forms = pytest.mark.parametrize("lower", PASSES, ids=lambda each: each.form.name)
 
 
 def transposed(
@@ -113,26 +112,23 @@ def test_every_form_computes_what_keras_does(from_keras, in_tensorflow, kernel, 
 def test_phases_do_as_many_products_as_the_transposed_convolution(chain):
     graph = LowerConvTranspose()(chain((4, 4, 3), transposed((3, 3)))).graph
     assert kernels(graph) == {(2, 2): 1, (2, 1): 1, (1, 2): 1, (1, 1): 1}
-    assert graph.operators() == {"Concat": 3, "Conv": 4, "Reshape": 1}
+    assert graph.operators() == {"Concat": 1, "Conv": 4, "DepthToSpace": 1}
 
 
 def test_rows_make_both_column_phases_in_one_convolution(chain):
     graph = LowerConvTranspose(form=Form.ROWS)(chain((4, 4, 3), transposed((3, 3)))).graph
-    assert graph.operators() == {"Concat": 1, "Conv": 2, "Reshape": 1}
+    assert graph.operators() == {"Concat": 1, "Conv": 2, "DepthToSpace": 1}
     # 2 * (4 + 2) = 12 products for 9.
     assert kernels(graph) == {(2, 2): 1, (1, 2): 1}
     assert {n.op.kernel.shape[3] for n in graph.nodes if isinstance(n.op, Conv)} == {4}
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_flat_rows_put_row_phases_together_as_flat_rows(chain, form):
-    graph = chain((4, 5, 3), transposed((3, 3), output=(8, 10)))
-    flat = LowerConvTranspose(form=form, flat_rows=True)(graph).graph
-    shapes = [n.op.to for n in flat.nodes if isinstance(n.op, Reshape)]
-    # Two rows of 5 columns of 2 phases of 2 channels; then the image.
-    assert shapes == [(4, 1, 20), (4, 1, 20), (8, 10, 2)]
-    plain = LowerConvTranspose(form=form)(graph).graph
-    assert [n.op.to for n in plain.nodes if isinstance(n.op, Reshape)] == [(8, 10, 2)]
+@pytest.mark.parametrize(("below", "convolutions"), [(16, 4), (17, 2)])
+def test_few_positions_are_spread_by_rows(chain, assert_same, below, convolutions):
+    graph = chain((4, 4, 3), transposed((3, 3)))
+    result = LowerConvTranspose(rows_below=below)(graph)
+    assert result.graph.operators()["Conv"] == convolutions
+    assert_same(graph, result.graph)
 
 
 @forms

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from exporters.graph import Activation, Conv, Layout
+from exporters.graph import (
+    Activate,
+    Activation,
+    Affine,
+    Conv,
+    Dense,
+    DepthToSpace,
+    Graph,
+    Layout,
+    Node,
+    SumShifted,
+)
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 
 pytestmark = pytest.mark.host
@@ -46,6 +57,7 @@ def test_products_and_their_sum_are_the_convolution(
     if same:
         after = [min(pad[1], n - 1) for n, pad in zip(taps, pads, strict=True)]
         pads = tuple((n - 1 - end, end) for n, end in zip(taps, after, strict=True))
+    pads = tuple(tuple(min(end, n - 1) for end in pair) for n, pair in zip(taps, pads, strict=True))
     assume(1 < taps[0] * taps[1] <= 36 // channels[1])
     assume(all(n + sum(pad) >= t for n, pad, t in zip(size, pads, taps, strict=True)))
     graph = chain((*size, channels[0]), narrow(taps, channels, pads, seed))
@@ -53,6 +65,83 @@ def test_products_and_their_sum_are_the_convolution(
     assert result.applied == ("a",)
     assert result.graph.operators() == {"Dense": 1, "SumShifted": 1}
     assert_same(graph, result.graph)
+
+
+def upsampled(size, channels, block, op, *between) -> Graph:
+    """A convolution of an image that is put together from blocks of pixels."""
+    ops = (DepthToSpace(block=block), *between, op)
+    names = [f"n{index}" for index in range(len(ops))]
+    nodes = [
+        Node(name=name, op=each, inputs=(before,), output=name)
+        for name, each, before in zip(names, ops, ["x", *names], strict=False)
+    ]
+    shape = (*size, channels * block[0] * block[1])
+    return Graph(input="x", input_shape=shape, nodes=tuple(nodes), outputs={"y": names[-1]})
+
+
+@pytest.mark.parametrize("pointwise", [False, True])
+@settings(max_examples=400)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    block=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    taps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.tuples(st.integers(8, 9), st.integers(1, 4)),
+    pads=st.tuples(pairs, pairs),
+    bias_in_maps=st.booleans(),
+    active=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_products_of_blocks_and_their_sum_are_the_convolution(
+    assert_same, pointwise, size, block, taps, channels, pads, bias_in_maps, active, seed
+):
+    pads = tuple(tuple(min(end, n - 1) for end in pair) for n, pair in zip(taps, pads, strict=True))
+    assume(block != (1, 1))
+    large = [n * stride for n, stride in zip(size, block, strict=True)]
+    assume(1 < taps[0] * taps[1] <= 36 // channels[1])
+    assume(all(n + sum(pad) >= t for n, pad, t in zip(large, pads, taps, strict=True)))
+    between = [Activate(activation=Activation.LEAKY_RELU, alpha=0.3)] if active else []
+    graph = upsampled(size, channels[0], block, narrow(taps, channels, pads, seed), *between)
+    lower = SplitNarrowConv(bias_in_maps=bias_in_maps, of_blocks=True, pointwise=pointwise)
+    found = lower(graph).graph
+    product = "Conv" if pointwise else "Dense"
+    wanted = {product: 1, "SumShifted": 1} | ({"Activate": 1} if active else {})
+    assert found.operators() == wanted
+    assert_same(graph, found)
+
+
+def test_a_block_is_added_to_all_that_its_pixels_reach():
+    op = narrow((3, 3), (8, 1))
+    graph = upsampled((4, 5), 8, (2, 2), op)
+    products, total = (n.op for n in SplitNarrowConv(of_blocks=True)(graph).graph.nodes)
+    assert isinstance(products, Dense)
+    assert isinstance(total, SumShifted)
+    assert (total.taps, total.strides, total.pads) == ((4, 4), (2, 2), SAME)
+    maps = products.kernel.reshape(2, 2, 8, 4, 4)
+    # The pixel at (1, 0) of a block is added to the outputs one row further down.
+    np.testing.assert_array_equal(maps[1, 0, :, 1:, :3], maps[0, 0, :, :3, :3])
+    assert not maps[1, 0, :, 0].any()
+    assert not maps[1, 0, :, :, 3].any()
+
+
+def test_blocks_are_kept_together_only_where_asked_and_read_by_nobody_else(assert_same):
+    op = narrow((3, 3), (8, 1))
+    graph = upsampled((4, 5), 8, (2, 2), op)
+    assert SplitNarrowConv()(graph).graph.operators()["DepthToSpace"] == 1
+    for between in ((), (Activate(activation=Activation.TANH),)):
+        graph = upsampled((4, 5), 8, (2, 2), op, *between)
+        read = replace(graph, outputs={**graph.outputs, "image": "n0"})
+        found = SplitNarrowConv(of_blocks=True)(read).graph
+        assert found.operators()["DepthToSpace"] == 1
+        assert_same(read, found)
+
+
+def test_what_differs_between_pixels_keeps_them_in_their_places(assert_same):
+    scale, offset = np.random.default_rng(0).standard_normal((2, 8), np.float32)
+    between = Affine(scale=scale, offset=offset)
+    graph = upsampled((4, 5), 8, (2, 2), narrow((3, 3), (8, 1)), between)
+    found = SplitNarrowConv(of_blocks=True)(graph).graph
+    assert found.operators()["DepthToSpace"] == 1
+    assert_same(graph, found)
 
 
 def test_maps_stand_by_channel_with_the_last_tap_first(chain):
@@ -101,6 +190,10 @@ def test_the_bias_stands_in_the_sum_where_no_map_is_read_for_every_pixel(chain, 
         (
             narrow(channels=(7, 1)),
             "it has 7 channels in; with fewer than 8 it gains nothing",
+        ),
+        (
+            narrow(pads=((3, 1), (1, 1))),
+            "it pads ((3, 1), (1, 1)); expected less than the kernel's (3, 3)",
         ),
         (narrow((5, 2), (8, 4)), "it would need 40 maps; more than 36 do not pay"),
     ],

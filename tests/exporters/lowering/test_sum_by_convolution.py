@@ -40,7 +40,8 @@ def normal(*shape: int) -> np.ndarray:
     dense=st.booleans(),
 )
 def test_two_convolutions_are_the_sum(chain, assert_same, size, taps, channels, pads, dense):
-    assume(all(n + sum(pad) >= t for n, pad, t in zip(size, pads, taps, strict=True)))
+    pads = tuple(tuple(min(end, n - 1) for end in pair) for n, pair in zip(taps, pads, strict=True))
+    assume(all(n + t - 1 > sum(pad) for n, pad, t in zip(size, pads, taps, strict=True)))
     maps = taps[0] * taps[1] * channels
     total = SumShifted(taps=taps, pads=pads, bias=normal(channels))
     layer = Dense(kernel=normal(3, maps), bias=normal(maps), activation=Activation.RELU)
@@ -59,7 +60,7 @@ def test_kernels_hold_ones_and_zeros_alone_and_sum_every_map_once(chain):
     for op in (down, across):
         assert set(np.unique(op.kernel)) == {0, 1}
         np.testing.assert_array_equal(op.kernel.sum(axis=(0, 1, 3)), np.ones(op.kernel.shape[2]))
-    assert (down.pads, across.pads) == (((1, 0), (0, 0)), ((0, 0), (1, 1)))
+    assert (down.pads, across.pads) == (((0, 1), (0, 0)), ((0, 0), (1, 1)))
 
 
 def test_products_become_a_pointwise_convolution(chain):
@@ -103,6 +104,14 @@ def test_a_split_convolution_ends_as_three(chain, assert_same, bias_in_maps):
     assert [result.applied for _, result in results] == [("a",), ("a",)]
     assert last.operators() == {"Conv": 3}
     assert_same(graph, last)
+
+
+def test_sums_at_strides_are_left_alone(chain):
+    total = SumShifted(taps=(2, 3), strides=(1, 2), pads=((0, 0), (0, 0)), bias=normal(1))
+    graph = chain((4, 4, 6), total)
+    result = SumByConvolution()(graph)
+    assert [r.reason for r in result.refused] == ["strides (1, 2); expected 1 of each"]
+    assert result.graph.nodes == graph.nodes
 
 
 def test_other_layers_are_neither_rewritten_nor_refused(chain):
