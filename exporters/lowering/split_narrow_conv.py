@@ -27,11 +27,10 @@ from exporters.lowering.base import PassResult, Replacement, rewrite_nodes
 
 __all__ = ["SplitNarrowConv"]
 
-# Past this many maps the sum costs more than the convolution's idle lanes: measured for 3x3 kernels
-# to one, two, three and four channels (docs/performance.md).
-_MAX_MAPS = 36
-# With fewer channels in than this there is little to multiply.
+# With fewer channels in than this there is little to multiply, whatever comes out.
 _MIN_CHANNELS_IN = 8
+# Maps are computed so many at a time.
+_LANES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,19 @@ class SplitNarrowConv:
     Attributes:
         bias_in_maps: put the bias into the map of the tap that lies on the pixel itself, where
             there is one, so that the layer adds it and no operator of its own.
-        of_blocks: make the products of whole blocks of pixels where the image consists of them.
-            Needs a runtime with a sum at strides.
+        max_maps: with more, the sum costs more than the convolution's idle lanes.
+        channels_in: least channels in for each channel out; with fewer there is too little to
+            multiply.
+        block_growth: make the products of whole blocks of pixels, where the image consists of
+            them, if that takes at most this many times as many, counted in vectors of 16 maps;
+            0: never. Needs a runtime with a sum at strides.
         pointwise: make the products of blocks with a 1x1 convolution.
     """
 
     bias_in_maps: bool = True
-    of_blocks: bool = False
+    max_maps: int = 200
+    channels_in: int = 0
+    block_growth: float = 0.0
     pointwise: bool = False
 
     @property
@@ -76,16 +81,17 @@ class SplitNarrowConv:
             return "its channels come first"
         if op.activation is not None:
             return f"it applies {op.activation} to the sum"
-        if channels_in < _MIN_CHANNELS_IN:
+        least = max(_MIN_CHANNELS_IN, self.channels_in * channels_out)
+        if channels_in < least:
             return (
-                f"it has {channels_in} channels in; with fewer than {_MIN_CHANNELS_IN} it gains "
-                "nothing"
+                f"it has {channels_in} channels in and {channels_out} out; with fewer than {least} "
+                "in it gains nothing"
             )
-        if taps * channels_out > _MAX_MAPS:
-            return f"it would need {taps * channels_out} maps; more than {_MAX_MAPS} do not pay"
+        if taps * channels_out > self.max_maps:
+            return f"it would need {taps * channels_out} maps; more than {self.max_maps} do not pay"
         if any(pad >= n for n, pair in zip((height, width), op.pads, strict=True) for pad in pair):
             return f"it pads {op.pads}; expected less than the kernel's {height, width}"
-        pixels = _Pixels.of(graph, node.inputs[0], blocks=self.of_blocks)
+        pixels = self._pixels(graph, node, op)
         products, total = _split(op, pixels.block, bias_in_maps=self.bias_in_maps)
         made = _pointwise(products) if self.pointwise and pixels.block != (1, 1) else products
         maps = next(graph.fresh(f"{node.output}/maps"))
@@ -95,6 +101,21 @@ class SplitNarrowConv:
             Node(name=node.name, op=total, inputs=(maps,), output=node.output),
         )
         return (*pixels.go, node), come
+
+    def _pixels(self, graph: Graph, node: Node, op: Conv) -> _Pixels:
+        """Choose what to multiply: blocks of pixels, where that is not too much more."""
+        pixels = _Pixels.of(graph, node.inputs[0])
+        (height, width), channels_out = op.kernel.shape[:2], op.kernel.shape[3]
+        rows, columns = pixels.block
+        single = _vectors(channels_out * height * width)
+        together = _vectors(channels_out * (height + rows - 1) * (width + columns - 1))
+        if together > self.block_growth * single:
+            return _Pixels(tensor=node.inputs[0])
+        return pixels
+
+
+def _vectors(maps: int) -> int:
+    return -(-maps // _LANES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +135,15 @@ class _Pixels:
     come: tuple[Node, ...] = ()
 
     @classmethod
-    def of(cls, graph: Graph, tensor: str, *, blocks: bool) -> _Pixels:
+    def of(cls, graph: Graph, tensor: str) -> _Pixels:
         """Find the blocks that an image was put together from, where nobody else reads it."""
         single = cls(tensor=tensor)
         image = graph.maker(tensor)
-        if not blocks or image is None or graph.only_user(tensor) is None:
+        if image is None or graph.only_user(tensor) is None:
             return single
         if isinstance(image.op, Activate):
             # What is done to every value can be done before they are put in their places.
-            inner = cls.of(graph, image.inputs[0], blocks=True)
+            inner = cls.of(graph, image.inputs[0])
             if inner.block == (1, 1):
                 return single
             before = replace(image, inputs=(inner.tensor,))

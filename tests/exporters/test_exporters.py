@@ -309,8 +309,8 @@ def test_the_target_chooses_the_form_and_the_manifest_says_so():
     made = {
         target: EXPORTERS[Format.ONNX].export(replace(request, target=target)) for target in Target
     }
-    # Blocked convolutions on x86, one per phase and one for the last layer; gathered rows and matrix
-    # products on arm64 and by default.
+    # Blocked convolutions on x86, one per phase and one for the last layer; gathered rows and
+    # matrix products on arm64 and by default.
     assert made[Target.X86].operators["Conv"] == 9
     for target in (Target.ANY, Target.ARM64):
         assert "Conv" not in made[target].operators

@@ -58,7 +58,7 @@ def test_products_and_their_sum_are_the_convolution(
         after = [min(pad[1], n - 1) for n, pad in zip(taps, pads, strict=True)]
         pads = tuple((n - 1 - end, end) for n, end in zip(taps, after, strict=True))
     pads = tuple(tuple(min(end, n - 1) for end in pair) for n, pair in zip(taps, pads, strict=True))
-    assume(1 < taps[0] * taps[1] <= 36 // channels[1])
+    assume(taps != (1, 1))
     assume(all(n + sum(pad) >= t for n, pad, t in zip(size, pads, taps, strict=True)))
     graph = chain((*size, channels[0]), narrow(taps, channels, pads, seed))
     result = SplitNarrowConv(bias_in_maps=bias_in_maps)(graph)
@@ -97,11 +97,11 @@ def test_products_of_blocks_and_their_sum_are_the_convolution(
     pads = tuple(tuple(min(end, n - 1) for end in pair) for n, pair in zip(taps, pads, strict=True))
     assume(block != (1, 1))
     large = [n * stride for n, stride in zip(size, block, strict=True)]
-    assume(1 < taps[0] * taps[1] <= 36 // channels[1])
+    assume(taps != (1, 1))
     assume(all(n + sum(pad) >= t for n, pad, t in zip(large, pads, taps, strict=True)))
     between = [Activate(activation=Activation.LEAKY_RELU, alpha=0.3)] if active else []
     graph = upsampled(size, channels[0], block, narrow(taps, channels, pads, seed), *between)
-    lower = SplitNarrowConv(bias_in_maps=bias_in_maps, of_blocks=True, pointwise=pointwise)
+    lower = SplitNarrowConv(bias_in_maps=bias_in_maps, block_growth=99, pointwise=pointwise)
     found = lower(graph).graph
     product = "Conv" if pointwise else "Dense"
     wanted = {product: 1, "SumShifted": 1} | ({"Activate": 1} if active else {})
@@ -112,7 +112,7 @@ def test_products_of_blocks_and_their_sum_are_the_convolution(
 def test_a_block_is_added_to_all_that_its_pixels_reach():
     op = narrow((3, 3), (8, 1))
     graph = upsampled((4, 5), 8, (2, 2), op)
-    products, total = (n.op for n in SplitNarrowConv(of_blocks=True)(graph).graph.nodes)
+    products, total = (n.op for n in SplitNarrowConv(block_growth=99)(graph).graph.nodes)
     assert isinstance(products, Dense)
     assert isinstance(total, SumShifted)
     assert (total.taps, total.strides, total.pads) == ((4, 4), (2, 2), SAME)
@@ -130,7 +130,7 @@ def test_blocks_are_kept_together_only_where_asked_and_read_by_nobody_else(asser
     for between in ((), (Activate(activation=Activation.TANH),)):
         graph = upsampled((4, 5), 8, (2, 2), op, *between)
         read = replace(graph, outputs={**graph.outputs, "image": "n0"})
-        found = SplitNarrowConv(of_blocks=True)(read).graph
+        found = SplitNarrowConv(block_growth=99)(read).graph
         assert found.operators()["DepthToSpace"] == 1
         assert_same(read, found)
 
@@ -139,9 +139,27 @@ def test_what_differs_between_pixels_keeps_them_in_their_places(assert_same):
     scale, offset = np.random.default_rng(0).standard_normal((2, 8), np.float32)
     between = Affine(scale=scale, offset=offset)
     graph = upsampled((4, 5), 8, (2, 2), narrow((3, 3), (8, 1)), between)
-    found = SplitNarrowConv(of_blocks=True)(graph).graph
+    found = SplitNarrowConv(block_growth=99)(graph).graph
     assert found.operators()["DepthToSpace"] == 1
     assert_same(graph, found)
+
+
+@pytest.mark.parametrize(
+    ("channels", "block", "growth", "kept"),
+    [
+        # 16 maps for 9, both one vector; 25, two; 48 for 27, three for two.
+        (1, (2, 2), 1.0, True),
+        (1, (3, 3), 1.9, False),
+        (1, (3, 3), 2.0, True),
+        (3, (2, 2), 1.4, False),
+        (3, (2, 2), 1.5, True),
+        (1, (2, 2), 0.0, False),
+    ],
+)
+def test_blocks_are_multiplied_where_they_take_few_more_vectors(channels, block, growth, kept):
+    graph = upsampled((4, 5), 24, block, narrow((3, 3), (24, channels)))
+    found = SplitNarrowConv(block_growth=growth)(graph).graph.operators()
+    assert ("DepthToSpace" not in found) is kept
 
 
 def test_maps_stand_by_channel_with_the_last_tap_first(chain):
@@ -189,18 +207,22 @@ def test_the_bias_stands_in_the_sum_where_no_map_is_read_for_every_pixel(chain, 
         (narrow(activation=Activation.RELU), "it applies relu to the sum"),
         (
             narrow(channels=(7, 1)),
-            "it has 7 channels in; with fewer than 8 it gains nothing",
+            "it has 7 channels in and 1 out; with fewer than 8 in it gains nothing",
         ),
         (
             narrow(pads=((3, 1), (1, 1))),
             "it pads ((3, 1), (1, 1)); expected less than the kernel's (3, 3)",
         ),
-        (narrow((5, 2), (8, 4)), "it would need 40 maps; more than 36 do not pay"),
+        (narrow((5, 3), (24, 3)), "it would need 45 maps; more than 44 do not pay"),
+        (
+            narrow((3, 3), (15, 2)),
+            "it has 15 channels in and 2 out; with fewer than 16 in it gains nothing",
+        ),
     ],
 )
 def test_what_would_gain_nothing_is_left_alone(chain, assert_same, op, reason):
     graph = chain((6, 6, op.kernel.shape[2] * op.groups), op)
-    result = SplitNarrowConv()(graph)
+    result = SplitNarrowConv(max_maps=44, channels_in=8)(graph)
     assert result.applied == ()
     assert [(r.node, r.reason) for r in result.refused] == [("a", reason)]
     assert_same(graph, result.graph)
