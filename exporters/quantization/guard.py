@@ -20,6 +20,7 @@ from exporters.quantization.moves import is_move
 from exporters.quantization.plan import QuantizationPlan, WeightMode
 from exporters.quantization.simulate import Simulation, run_graph
 from exporters.quantization.work import rows_within
+from vae_edge.metrics import cosine_similarity
 from vae_edge.terms import FloatArray, Precision
 from vae_edge.tolerances import TOLERANCES
 from vae_edge.vae_metrics import Posterior, kl_between, kl_to_prior, mean_shift_sigmas
@@ -92,6 +93,9 @@ def excess(
         found.append(float(np.sqrt(np.mean(error**2))) / span / allowed["rmse"])
         if "max_abs_error" in allowed:
             found.append(float(error.max()) / span / allowed["max_abs_error"])
+        if "cosine_similarity" in allowed:
+            angle = 1 - cosine_similarity(reference, given[name])
+            found.append(angle / (1 - allowed["cosine_similarity"]))
     if {"z_mean", "z_log_var"} <= wanted.keys():
         found += _posterior(wanted, given, limits["posterior"])
     return max(found) / _SHARE

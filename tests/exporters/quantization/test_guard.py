@@ -123,3 +123,15 @@ def test_values_that_are_quantized_as_they_come_count():
     assert keep_within(graph, plan, rows, Precision.INT8) == plan
     kept = keep_within(graph, plan, rows, Precision.INT8, on_the_fly=True)
     assert kept.weight_mode("z_mean") is WeightMode.FLOAT32
+
+
+def test_latents_that_point_elsewhere_are_beyond_where_their_error_is_small_beside_the_span():
+    # The rmse is 0.025 in a span of 3, which is a quarter of what z_log_var may have.
+    wanted = np.full((1000, 4), 0.0, np.float32)
+    wanted[0, 0], wanted[1:, 1] = 3.0, 0.05
+    given = np.array(wanted)
+    given[1:, 2] = 0.05
+    # cos = (9 + 999 * 0.0025) / sqrt((9 + 999 * 0.0025) * (9 + 999 * 0.005))
+    cosine = (11.4975 / 13.995) ** 0.5
+    found = excess({"z_log_var": wanted}, {"z_log_var": given}, Precision.INT8)
+    assert found == pytest.approx((1 - cosine) / 0.001 / 0.6, rel=1e-3)
