@@ -11,6 +11,7 @@ and `z_log_var`, or of the reconstruction) in dB, and who wrote it, then what fa
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import tempfile
 from argparse import ArgumentParser
@@ -36,7 +37,8 @@ class Outcome:
     Attributes:
         file: its name, `encoder.int8.onnx`.
         passed: whether it could be converted and is the Keras model.
-        psnr_db: the worst of its outputs; None where it could not be converted.
+        psnr_db: the worst of its outputs, infinite where they are the Keras model's exactly;
+            None where it could not be converted.
         converter: a standard converter wrote it.
         reason: what failed; empty where nothing did.
     """
@@ -104,9 +106,10 @@ def _outcome(record: ArtifactRecord) -> Outcome:
     )
 
 
-def _worst(parity: ParityRecord) -> float | None:
+def _worst(parity: ParityRecord) -> float:
+    # JSON has no infinity: where nothing differs there is no value.
     values = [m.value for m in parity.metrics if m.metric == "psnr_db" and m.value is not None]
-    return min(values, default=None)
+    return min(values, default=math.inf)
 
 
 def _rows(name: str, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
@@ -125,7 +128,8 @@ def _cell(outcome: Outcome) -> str:
     if outcome.psnr_db is None:
         return "refused"
     mark = "" if outcome.passed else " failed"
-    return f"{outcome.psnr_db:.0f}{' c' if outcome.converter else ''}{mark}"
+    ratio = "exact" if math.isinf(outcome.psnr_db) else f"{outcome.psnr_db:.0f}"
+    return f"{ratio}{' c' if outcome.converter else ''}{mark}"
 
 
 def main(arguments: list[str] | None = None) -> int:

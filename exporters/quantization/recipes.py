@@ -136,14 +136,14 @@ def plan_for(
             weights={node.output: WeightMode.FLOAT16 for node in storing(graph)}
         )
         return graph, keep_within(graph, plan, _few(graph, rows), precision)
+    on_the_fly = format is Format.TFLITE
     if precision is Precision.DYNAMIC:
         plan = replace(dynamic(graph, format), paired=paired)
-        on_the_fly = format is Format.TFLITE
         few = _few(graph, rows)
         return graph, keep_within(graph, plan, few, precision, on_the_fly=on_the_fly)
     plan = all_integer(graph, format) if integer_io else mostly_integer(graph, format)
     plan = replace(plan, paired=paired)
-    return _chosen(graph, plan, recipe, rows, seed)
+    return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly)
 
 
 def _few(graph: Graph, rows: FloatArray) -> FloatArray:
@@ -164,7 +164,13 @@ def _weighted(graph: Graph) -> list[Node]:
 
 
 def _chosen(
-    graph: Graph, plan: QuantizationPlan, recipe: Recipe, rows: FloatArray, seed: int
+    graph: Graph,
+    plan: QuantizationPlan,
+    recipe: Recipe,
+    rows: FloatArray,
+    seed: int,
+    *,
+    on_the_fly: bool,
 ) -> tuple[Graph, QuantizationPlan]:
     few = _few(graph, rows)
     shared = SharedRanges.of(graph, observe_ranges(graph, few))
@@ -188,7 +194,7 @@ def _chosen(
     if recipe.distill:
         graph, plan = distill(graph, plan, rows, measure, seed=seed)
     if not plan.integer_io:
-        plan = keep_within(graph, plan, few, Precision.INT8)
+        plan = keep_within(graph, plan, few, Precision.INT8, on_the_fly=on_the_fly)
     if recipe.correct_bias and not plan.integer_io:
         graph = _with_corrected_bias(graph, plan, few)
     return graph, plan

@@ -115,6 +115,7 @@ class Simulation:
         *,
         also: Graph | None = None,
         eager: bool = False,
+        on_the_fly: bool = False,
     ) -> None:
         """Compile it.
 
@@ -126,12 +127,15 @@ class Simulation:
             also: the whole of which the graph is a part; its operators too say which tensors are
                 integers.
             eager: do not compile: sooner done where it is run once.
+            on_the_fly: float layers with int8 weights quantize what they read as it comes, in 256
+                steps between a row's own extremes.
         """
         self._tf: Any = importlib.import_module("tensorflow")
         stored = with_stored_weights(graph, plan)
         self.graph = stored if eager else _captured(stored)
         self._batch = _batch_of(graph)
         self.rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
+        self._on_the_fly = _read_on_the_fly(graph, plan) if on_the_fly else frozenset()
         self._function: Any = (
             self._compute if eager else self._tf.function(self._compute, reduce_retracing=True)
         )
@@ -162,12 +166,33 @@ class Simulation:
 
         def round_(name: str, value: Any) -> Any:
             if name not in index:
-                return value
+                return _by_row(value) if name in self._on_the_fly else value
             scale, zero_point = steps[index[name], 0], steps[index[name], 1]
             stored = tf.clip_by_value(tf.round(value / scale) + zero_point, 0.0, 255.0)
             return (stored - zero_point) * scale
 
         return compute(self.graph, rows, round_)
+
+
+def _by_row(value: Any) -> Any:
+    """Give values in 256 steps between a row's own extremes."""
+    tf: Any = importlib.import_module("tensorflow")
+    axes = list(range(1, len(value.shape)))
+    low = tf.minimum(tf.reduce_min(value, axes, keepdims=True), 0.0)
+    high = tf.maximum(tf.reduce_max(value, axes, keepdims=True), 0.0)
+    step = tf.maximum((high - low) / 255.0, 1e-30)
+    return tf.round(value / step) * step
+
+
+def _read_on_the_fly(graph: Graph, plan: QuantizationPlan) -> frozenset[str]:
+    """Tensors that float layers with int8 weights read."""
+    return frozenset(
+        name
+        for node in graph.nodes
+        if plan.weight_mode(node.output) is WeightMode.INT8
+        and node.output not in plan.integer | plan.integer_input
+        for name in node.inputs
+    )
 
 
 def _captured(graph: Graph) -> Graph:

@@ -44,11 +44,42 @@ def test_float32_is_the_keras_model(name):
                 assert np.abs(found[key] - value).max() <= 5e-6 * np.abs(value).max(), key
 
 
-def test_every_precision_is_made_and_judged(tmp_path):
+# docs/architectures.md gives the reasons. Those beyond are so by little, and not on every machine.
+REFUSED = {
+    "lstm": {
+        "encoder.int8.tflite",
+        "decoder.int8.tflite",
+        "encoder.dynamic.onnx",
+        "encoder.int8.onnx",
+        "decoder.dynamic.onnx",
+        "decoder.int8.onnx",
+    },
+}
+BEYOND_THE_LIMITS = {
+    "attention": {"encoder.int8.tflite", "encoder.dynamic.onnx", "encoder.int8.onnx"},
+    "odd": {"encoder.int8.onnx"},
+    "separable": {"decoder.int8.tflite", "decoder.int8.onnx"},
+}
+
+
+def _judge(name, destination):
     from benchmarks.architectures import measure
 
-    outcomes = {each.file: each for each in measure("dense", tmp_path / "bundle")}
+    outcomes = {each.file: each for each in measure(name, destination)}
     assert len(outcomes) == 16
-    assert [each.file for each in outcomes.values() if each.psnr_db is None] == []
-    floats = [each for file, each in outcomes.items() if "float" in file]
-    assert all(each.passed and not each.converter for each in floats)
+    refused = {file for file, each in outcomes.items() if each.psnr_db is None}
+    failed = {file for file, each in outcomes.items() if not each.passed} - refused
+    assert refused == REFUSED.get(name, set())
+    assert failed <= BEYOND_THE_LIMITS.get(name, set()), [outcomes[file].reason for file in failed]
+    for file, each in outcomes.items():
+        assert each.converter == (name in ("attention", "lstm")), file
+
+
+def test_every_precision_is_made_and_passes(tmp_path):
+    _judge("dense", tmp_path / "bundle")
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"dense"}))
+def test_every_architecture_in_every_format_and_precision(name, tmp_path):
+    _judge(name, tmp_path / "bundle")

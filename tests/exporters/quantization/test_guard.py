@@ -85,3 +85,53 @@ def test_excess_is_counted_in_limits():
     # An rmse of 0.012 is the limit, 0.6 of it what is aimed at; the largest error counts less.
     off = {"reconstruction": image + np.float32(0.012)}
     assert excess(same, off, Precision.INT8) == pytest.approx(1 / 0.6, rel=1e-4)
+
+
+def test_the_one_row_that_is_beyond_is_found_wherever_it_stands():
+    # Identity weights on rows of noise; a single row, the last of 512, has a narrow posterior.
+    graph = Graph(
+        input="x",
+        input_shape=(2,),
+        nodes=(
+            dense("hidden", "x", np.eye(2, dtype=np.float32)),
+            dense("z_mean", "hidden", np.float32([[1.0], [0.0]])),
+            dense("z_log_var", "hidden", np.float32([[0.0], [1.0]])),
+        ),
+        outputs={"z_mean": "z_mean", "z_log_var": "z_log_var"},
+    )
+    rows = np.zeros((512, 2), np.float32)
+    rows[:, 0] = np.linspace(-4, 4, 512)
+    # A quarter of a step of 0.08 is beyond a sigma of exp(-5), and well below one of 1.
+    rows[-1] = (4.02, -10.0)
+    ranges = {name: Range(low=-10.2, high=10.2) for name in ("x", "hidden")}
+    plan = QuantizationPlan(integer=frozenset({"hidden"}), ranges=ranges)
+    assert keep_within(graph, plan, rows[:-1], Precision.INT8).integer == {"hidden"}
+    assert keep_within(graph, plan, rows, Precision.INT8).integer == frozenset()
+
+
+def test_values_that_are_quantized_as_they_come_count():
+    # The second value is lost in a row's 256 steps beside the first, and is all of z_mean.
+    graph = Graph(
+        input="x",
+        input_shape=(2,),
+        nodes=(dense("z_mean", "x", np.float32([[0.0], [1.0]])),),
+        outputs={"z_mean": "z_mean"},
+    )
+    rows = np.tile(np.float32([255.0, 0.0]), (64, 1))
+    rows[:, 1] = np.linspace(-0.4, 0.4, 64)
+    plan = QuantizationPlan(weights={"z_mean": WeightMode.INT8})
+    assert keep_within(graph, plan, rows, Precision.INT8) == plan
+    kept = keep_within(graph, plan, rows, Precision.INT8, on_the_fly=True)
+    assert kept.weight_mode("z_mean") is WeightMode.FLOAT32
+
+
+def test_latents_that_point_elsewhere_are_beyond_where_their_error_is_small_beside_the_span():
+    # The rmse is 0.025 in a span of 3, which is a quarter of what z_log_var may have.
+    wanted = np.full((1000, 4), 0.0, np.float32)
+    wanted[0, 0], wanted[1:, 1] = 3.0, 0.05
+    given = np.array(wanted)
+    given[1:, 2] = 0.05
+    # cos = (9 + 999 * 0.0025) / sqrt((9 + 999 * 0.0025) * (9 + 999 * 0.005))
+    cosine = (11.4975 / 13.995) ** 0.5
+    found = excess({"z_log_var": wanted}, {"z_log_var": given}, Precision.INT8)
+    assert found == pytest.approx((1 - cosine) / 0.001 / 0.6, rel=1e-3)
