@@ -20,7 +20,7 @@ from exporters.quantization.moves import is_move
 from exporters.quantization.plan import QuantizationPlan, WeightMode
 from exporters.quantization.simulate import Simulation, run_graph
 from exporters.quantization.work import rows_within
-from vae_edge.metrics import cosine_similarity
+from vae_edge.metrics import cosine_similarity, ssim
 from vae_edge.terms import FloatArray, Precision
 from vae_edge.tolerances import TOLERANCES
 from vae_edge.vae_metrics import Posterior, kl_between, kl_to_prior, mean_shift_sigmas
@@ -37,6 +37,8 @@ _WORK = 2e10
 _LEAST_ROWS = 16
 # A float layer with more weights than this is worth storing as float16.
 _WORTH_HALVING = 1024
+# Axes of a batch of images.
+_IMAGES = 4
 
 
 def keep_within(
@@ -96,6 +98,8 @@ def excess(
         if "cosine_similarity" in allowed:
             angle = 1 - cosine_similarity(reference, given[name])
             found.append(angle / (1 - allowed["cosine_similarity"]))
+        if "ssim" in allowed and reference.ndim == _IMAGES:
+            found.append((1 - ssim(reference, given[name], span)) / (1 - allowed["ssim"]))
     if {"z_mean", "z_log_var"} <= wanted.keys():
         found += _posterior(wanted, given, limits["posterior"])
     return max(found) / _SHARE

@@ -135,3 +135,14 @@ def test_latents_that_point_elsewhere_are_beyond_where_their_error_is_small_besi
     cosine = (11.4975 / 13.995) ** 0.5
     found = excess({"z_log_var": wanted}, {"z_log_var": given}, Precision.INT8)
     assert found == pytest.approx((1 - cosine) / 0.001 / 0.6, rel=1e-3)
+
+
+def test_images_of_another_structure_are_beyond_where_every_pixel_is_close():
+    wanted = np.zeros((2, 11, 11, 1), np.float32)
+    wanted[1] = 1
+    given = np.array(wanted)
+    given[0] = 0.01
+    # Of flat images SSIM compares the means alone: (2ab + c1) / (a^2 + b^2 + c1), c1 = 0.01^2.
+    ssim = (0.0001 / (0.01**2 + 0.0001) + 1) / 2
+    found = excess({"reconstruction": wanted}, {"reconstruction": given}, Precision.INT8)
+    assert found == pytest.approx((1 - ssim) / 0.005 / 0.6, rel=1e-3)
