@@ -51,7 +51,10 @@ from vae_edge.cli.split_options import (
     DecoderFile,
     DecoderInput,
     EncoderFile,
+    ImageShapeOption,
     Imports,
+    LogitsOption,
+    ReconstructionOption,
     ScaleOption,
     ZLogVar,
     ZMean,
@@ -167,6 +170,9 @@ def export(
     z_log_var: ZLogVar = None,
     decoder_input: DecoderInput = None,
     scale: ScaleOption = None,
+    reconstruction: ReconstructionOption = None,
+    logits: LogitsOption = False,
+    image_shape: ImageShapeOption = None,
     value_range: ValueRangeOption = None,
     output_range: OutputRangeOption = None,
     mean: MeanOption = None,
@@ -239,6 +245,9 @@ def export(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=image_shape,
     )
     untouched = "No bundle was written; what was there is untouched."
     with quiet(verbose), interruptible(untouched) as check_interrupted:
