@@ -12,7 +12,7 @@ from vae_edge.splitting.halves import (
     Halves,
     build_decoder,
     build_encoder,
-    computing_in_float32,
+    convertible,
 )
 from vae_edge.splitting.lookup import candidates, find_z, shape_text
 from vae_edge.splitting.parts import (
@@ -250,7 +250,7 @@ def _build(
         decoder_graph, z, target, image.shape, where, logits=options.logits
     )
     found = Halves(encoder=encoder, decoder=decoder, notes=(*notes, *converted, *added))
-    return computing_in_float32(found, where)
+    return convertible(found, where)
 
 
 def _open_random(traced: Traced) -> FlatGraph:

@@ -13,8 +13,8 @@ import numpy as np
 from vae_edge.errors import ModelError
 from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, Value, flatten, functional_of
-from vae_edge.splitting.float32 import float_types, in_float32
 from vae_edge.splitting.heads import simplified, to_log_var, z_tensors
+from vae_edge.splitting.making_anew import float_types, made_anew, odd_names
 from vae_edge.splitting.sampling import Posterior
 from vae_edge.splitting.stand_ins import missing_of
 from vae_edge.splitting.tracing import open_layers
@@ -255,28 +255,24 @@ def _check_known(graph: FlatGraph, steps: set[Step], name: str, where: str) -> N
         )
 
 
-def computing_in_float32(halves: Halves, where: str) -> Halves:
-    """Build halves that compute in another type of float anew, and say so.
+def convertible(halves: Halves, where: str) -> Halves:
+    """Build halves anew whose float types or names stand in the way of converters, and say so.
 
     Raises:
         ModelError: a half is quantized already, or cannot be built anew.
     """
-    found = {
-        name: float_types(half, f"{where}: its {name}")
-        for name, half in (("encoder", halves.encoder), ("decoder", halves.decoder))
-    }
-    types = tuple(dict.fromkeys(each for own in found.values() for each in own))
-    if not types:
-        return halves
-    encoder, decoder = (
-        in_float32(half, f"{where}: its {name}") if found[name] else half
-        for name, half in (("encoder", halves.encoder), ("decoder", halves.decoder))
-    )
-    note = (
-        f"the model computes in {', '.join(types)}; its weights were taken into one that computes "
-        "in float32, which is what artifacts are made of and compared with."
-    )
-    return Halves(encoder=encoder, decoder=decoder, notes=(*halves.notes, note))
+    found = {"encoder": halves.encoder, "decoder": halves.decoder}
+    notes = dict[str, None]()
+    for name, half in tuple(found.items()):
+        types, names = float_types(half, f"{where}: its {name}"), odd_names(half)
+        if types:
+            notes[
+                f"the model computes in {', '.join(types)}; its weights were taken into one that "
+                "computes in float32, which is what artifacts are made of and compared with."
+            ] = None
+        if types or names:
+            found[name] = made_anew(half, f"{where}: its {name}")
+    return Halves(encoder=found["encoder"], decoder=found["decoder"], notes=(*halves.notes, *notes))
 
 
 def check_halves(halves: Halves, where: str) -> None:

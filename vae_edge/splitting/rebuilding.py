@@ -36,6 +36,10 @@ class Rebuilder:
         """Give what is called in an operation's place: the operation itself."""
         return operation
 
+    def name(self, name: str) -> str:
+        """Give what an input or a nested model is called in place of a name: the same."""
+        return name
+
     def dtype(self, tensor: Any) -> str:
         """Give the type of what is made of one of the model's inputs: the same."""
         return str(tensor.dtype)
@@ -43,7 +47,7 @@ class Rebuilder:
     def _build(self, functional: Any, shapes: Sequence[Shape], name: str) -> Any:
         keras = self._keras
         sources = [
-            keras.Input(shape, dtype=self.dtype(old), name=old._keras_history[0].name)
+            keras.Input(shape, dtype=self.dtype(old), name=self.name(old._keras_history[0].name))
             for old, shape in zip(functional.inputs, shapes, strict=True)
         ]
         tensors = dict(zip(map(id, functional.inputs), sources, strict=True))
@@ -57,7 +61,7 @@ class Rebuilder:
         return keras.Model(
             pack(functional._inputs_struct, sources),
             pack(functional._outputs_struct, outputs),
-            name=name,
+            name=self.name(name),
         )
 
     def _call(self, node: Any, tensors: dict[int, Any]) -> Any:

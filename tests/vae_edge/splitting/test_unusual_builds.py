@@ -347,3 +347,24 @@ def test_names_say_what_a_spread_is(name, scale):
     from vae_edge.splitting.heads import scale_of_name
 
     assert scale_of_name(name) == scale
+
+
+def test_layers_of_any_names_can_be_called_in_a_graph(builder, own, images, values):
+    import tensorflow as tf
+
+    from vae_edge.splitting import split
+
+    keras = builder.keras
+    image = keras.Input((4, 4, 1), name="bild")
+    x = builder.trunk(image)
+    heads = [builder.dense(x, name) for name in ("mittel größe", "mittel grüße", "平均")]
+    joined = keras.layers.Add(name="summe über alle")([heads[0], heads[1]])
+    z = own.Sampling(name="würfeln")([joined, heads[2]])
+    inner = keras.Input((2,), name="größe")
+    decoder = keras.Model(inner, builder.decode(inner), name="entschlüssler")
+    vae = split(keras.Model(image, decoder(z)))
+    check_heads(vae, values, images, *(keras.Model(image, head) for head in (joined, heads[2])))
+    check_decoder(vae, values, decoder)
+    for half, rows in ((vae.encoder, images), (vae.decoder, np.zeros((2, 2), np.float32))):
+        tf.function(lambda given, half=half: half(given, training=False))(rows)
+    assert heads[2]._keras_history[0].name == "平均"  # the user's model is untouched
