@@ -313,7 +313,6 @@ def run_export(
     from exporters.pipeline import export_bundle
     from vae_edge.bundle_writer import check_reselection
     from vae_edge.keras_vae import load_keras_vae
-    from vae_edge.splitting.saving import file_for_workers
 
     # Everything that can be refused without work is refused before TensorFlow is even loaded.
     plan.check()
@@ -343,24 +342,18 @@ def run_export(
         on_step("calibration data")
         source = model or Path(str(split.encoder))
         representative = representative_for(vae, source, calibration, data_dir, seed)
-        with file_for_workers(vae, model, split) as reference:
-            if reference is None and benchmark:
-                note(
-                    "note: latency is measured without the Keras model beside it, which has layers "
-                    "of its own that the measuring process does not know."
-                )
-            hooks = MeasuredExport(
-                reference, budget, overrides=plan.overrides, on_progress=on_latency
-            )
-            result = export_bundle(
-                vae,
-                plan,
-                representative,
-                measure=hooks.measure if benchmark else None,
-                select=hooks.select if budget is not None else None,
-                on_step=on_step,
-                on_detail=on_detail,
-            )
+        hooks = MeasuredExport(
+            model, budget, split=split, overrides=plan.overrides, on_progress=on_latency
+        )
+        result = export_bundle(
+            vae,
+            plan,
+            representative,
+            measure=hooks.measure if benchmark else None,
+            select=hooks.select if budget is not None else None,
+            on_step=on_step,
+            on_detail=on_detail,
+        )
         if report is not None:
             hooks.write_report(report, result.bundle.manifest)
         display.update(task, advance=1, description="done")

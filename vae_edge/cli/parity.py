@@ -252,8 +252,14 @@ def _reference(
 ) -> tuple[Reference, str | None]:
     """Give the reference, and the model's name where it is not the file of the bundle."""
     from vae_edge.parity import golden_reference, live_reference
+    from vae_edge.split_options import SplitOptions
 
     is_live = model is not None or split.encoder is not None
+    if not is_live and split != SplitOptions():
+        raise UsageError(
+            "options that say how a model is taken apart go with --reference MODEL, or with "
+            "--encoder and --decoder; received neither."
+        )
     if not is_live and data is None:
         return golden_reference(bundle), None
     if not is_live:
