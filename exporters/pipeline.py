@@ -110,11 +110,13 @@ class ExportResult:
         bundle: as published.
         parity: the verdict on it.
         left_out: what could not be converted, or failed parity.
+        notes: what was assumed of the model, a sentence each, where the caller asked for it.
     """
 
     bundle: Bundle
     parity: ParityReport
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(

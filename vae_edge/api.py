@@ -175,7 +175,8 @@ def export(
         on_step: told what is about to be done.
 
     Returns:
-        The bundle as published, the verdict on it, and what was left out of it, with reasons.
+        The bundle as published, the verdict on it, what was left out of it, with reasons, and notes
+        on what was assumed of the model.
 
     Raises:
         VaeEdgeError: nothing was published, and what was at `out` is untouched; says why.
@@ -210,7 +211,8 @@ def export(
         fit=None if fit is None else _term(Fit, fit),
         likelihood=None if likelihood is None else _term(Likelihood, likelihood),
     )
-    vae = dataclasses.replace(vae, preprocessing=interpret(vae, declared).preprocessing)
+    found = interpret(vae, declared)
+    vae = dataclasses.replace(vae, preprocessing=found.preprocessing)
     if calibration is None:
         representative = from_samples(vae, seed)
     elif isinstance(calibration, (str, Path)):
@@ -219,7 +221,8 @@ def export(
         representative = from_path(Path(calibration), vae, seed)
     else:
         representative = from_rows(np.asarray(calibration), vae, seed)
-    return export_bundle(vae, plan, representative, on_step=on_step)
+    result = export_bundle(vae, plan, representative, on_step=on_step)
+    return dataclasses.replace(result, notes=(*vae.notes, *found.notes))
 
 
 def parity(
