@@ -21,7 +21,7 @@ from benchmarks.plan import Selection, plan, probes
 from benchmarks.probe import Probed, Probes, probe, probe_key
 from benchmarks.process import Worker, WorkerProcess
 from benchmarks.protocol import GroupTask, LoadedWorkload
-from benchmarks.reference import recorded_latencies, reference_record
+from benchmarks.reference import name_of_reference, recorded_latencies, reference_record
 from benchmarks.report import SCHEMA_VERSION, BenchmarkReport, Settings, SkippedGroup
 from benchmarks.statistics import relative_spread, summarize, taken
 from benchmarks.summary import Measured, candidate_reports
@@ -32,10 +32,12 @@ from vae_edge.bundle import Bundle
 from vae_edge.errors import RuntimeMissingError, UsageError
 from vae_edge.manifest import QualityBudget
 from vae_edge.selection import DEFAULT_BUDGET
+from vae_edge.split_options import SplitOptions
 
 __all__ = ["measure", "run_benchmark", "start_worker"]
 
 WARMUP_ROUNDS = 2
+_FOUND = SplitOptions()
 # Importing TensorFlow on a busy machine with little memory takes minutes; an inference does not.
 _TIMEOUT_S = 300.0
 
@@ -55,6 +57,7 @@ def run_benchmark(
     reference_note: str | None = None,
     verbose: bool = False,
     alone: bool = True,
+    split: SplitOptions = _FOUND,
     budget: QualityBudget = DEFAULT_BUDGET,
     on_progress: Progress | None = None,
 ) -> BenchmarkReport:
@@ -62,7 +65,8 @@ def run_benchmark(
 
     Args:
         bundle_path: directory that an export wrote.
-        reference: Keras model to measure beside them; None to measure artifacts alone.
+        reference: Keras model to measure beside them; None to measure artifacts alone, or where
+            `split` names its halves.
         threads: threads for each runtime, TensorFlow included; of several, verdicts go by the
             first.
         batches: rows per inference; empty for the batch that each artifact was made for. One whose
@@ -76,6 +80,7 @@ def run_benchmark(
         alone: open every artifact in a process of its own too, for its load time, first inference
             and memory; without it, a second or so per artifact is saved, and these figures are of
             processes that hold several.
+        split: how the Keras model is taken apart.
         budget: what the best choice has to keep.
         on_progress: called with steps done and steps in all.
 
@@ -91,9 +96,15 @@ def run_benchmark(
     settings = _settings(threads[0], rounds, min_sample_ms, seed)
     bundle = Bundle.open(bundle_path)
     planned = plan(
-        bundle, reference, only or Selection(), threads=threads, batches=batches, seed=seed
+        bundle,
+        reference,
+        only or Selection(),
+        threads=threads,
+        batches=batches,
+        seed=seed,
+        split=split,
     )
-    note = reference_note or ("no reference given" if reference is None else str(reference))
+    note = reference_note or name_of_reference(reference, split)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     before, times_before = read_state(), read_cpu_times()
 
@@ -115,11 +126,11 @@ def run_benchmark(
         model=bundle.manifest.model,
         settings=settings,
         environment=environment,
-        reference=reference_record(bundle, reference, note),
+        reference=reference_record(bundle, reference, note, split),
         candidates=candidates,
         skipped=(*skipped, *planned.skipped),
         warnings=find_warnings(environment, threads=max(threads), spreads=spreads),
-        recorded=() if reference else recorded_latencies(bundle.manifest),
+        recorded=() if reference or split.encoder else recorded_latencies(bundle.manifest),
     )
     return with_verdicts(report, bundle.manifest, budget)
 

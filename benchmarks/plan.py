@@ -11,9 +11,12 @@ from benchmarks.report_parts import Part, SkippedGroup
 from vae_edge.bundle import Bundle
 from vae_edge.errors import UsageError
 from vae_edge.manifest import ArtifactRecord
+from vae_edge.split_options import SplitOptions
 from vae_edge.terms import Component, Format, Precision
 
 __all__ = ["Plan", "Selection", "plan", "probes"]
+
+_FOUND = SplitOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ def plan(
     threads: Sequence[int],
     batches: Sequence[int] = (),
     seed: int,
+    split: SplitOptions = _FOUND,
 ) -> Plan:
     """Give the workers of a run: for every number of threads, Keras and then the artifacts.
 
@@ -54,12 +58,14 @@ def plan(
 
     Args:
         bundle: what to measure.
-        reference: Keras model to measure beside it; None for none.
+        reference: Keras model to measure beside it; None for none, or where `split` names its
+            halves.
         selection: which of it.
         threads: numbers of threads.
         batches: rows per inference; empty for the batch that each artifact was made for, which is
             one row where it takes any.
         seed: of the inputs.
+        split: how the Keras model is taken apart.
 
     Raises:
         UsageError: the bundle holds nothing of what was selected, or nothing that takes a batch of
@@ -86,7 +92,9 @@ def plan(
     measured = {part for group in groups for part in _parts(group, selection.parts, None)}
     tasks: list[GroupTask] = []
     for count in threads:
-        tasks += _keras_tasks(reference, first, batches, measured, count)
+        if reference is not None or split.encoder is not None:
+            keras = _keras_tasks(reference, first, batches, measured, count)
+            tasks += [replace(task, split=split) for task in keras]
         same = [replace(task, threads=count) for task in first]
         tasks += same if count == 1 else [one for task in same for one in _split(task)]
     return Plan(tasks=tuple(tasks), skipped=skipped)
@@ -217,8 +225,6 @@ def _keras_tasks(
 
     Without a wish, it is measured at what the artifacts are, part by part.
     """
-    if reference is None:
-        return
     by_batch: dict[int, set[Part]] = dict.fromkeys(batches, measured)
     if not batches:
         for task in tasks:
@@ -230,7 +236,7 @@ def _keras_tasks(
     for parts, shared in by_parts.items():
         yield GroupTask(
             name="keras",
-            source=str(reference),
+            source="" if reference is None else str(reference),
             format=None,
             precision=Precision.FLOAT32,
             encoder_precision=None,

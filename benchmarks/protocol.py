@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from benchmarks.report_parts import Part
 from vae_edge.keras_vae import KerasCall
+from vae_edge.split_options import SplitOptions
 from vae_edge.terms import Component, Format, Precision
 
 __all__ = ["Failure", "GroupTask", "Loaded", "LoadedWorkload", "Memory", "Request", "Sampled"]
+
+_FOUND = SplitOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,7 @@ class GroupTask:
 
     Attributes:
         name: for messages, e.g. `int8 tflite` or `keras`.
-        source: path of the bundle, or of the Keras model.
+        source: path of the bundle, or of the Keras model; empty where `split` names its halves.
         format: of the artifacts; None for the Keras model.
         precision: of the artifacts; `float32` for the Keras model.
         encoder_precision: of the encoder, where it is another one than the decoder's; else None.
@@ -26,6 +29,7 @@ class GroupTask:
         batches: images or latents per inference; several for the Keras model only.
         alone: its only part is the only thing that the process ever opens.
         seed: of the inputs.
+        split: how the Keras model is taken apart.
     """
 
     name: str
@@ -38,6 +42,7 @@ class GroupTask:
     batches: tuple[int, ...]
     alone: bool
     seed: int
+    split: SplitOptions = _FOUND
 
     def precision_of(self, component: Component) -> Precision:
         """Give the precision of its encoder or decoder."""

@@ -9,11 +9,20 @@ from pathlib import Path
 
 from benchmarks.report_parts import RecordedLatency, ReferenceRecord
 from vae_edge.bundle import Bundle, sha256_of
-from vae_edge.errors import ModelError, RuntimeMissingError
+from vae_edge.errors import ModelError, RuntimeMissingError, UsageError
 from vae_edge.keras_vae import shipped_model_path
 from vae_edge.manifest import Manifest
+from vae_edge.split_options import SplitOptions
 
-__all__ = ["ReferenceChoice", "choose_reference", "recorded_latencies", "reference_record"]
+__all__ = [
+    "ReferenceChoice",
+    "choose_reference",
+    "name_of_reference",
+    "recorded_latencies",
+    "reference_record",
+]
+
+_FOUND = SplitOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,7 @@ class ReferenceChoice:
     """A choice, with what the user should know of it.
 
     Attributes:
-        path: the Keras model; None where none can be measured.
+        path: the Keras model; None where none can be measured, or the halves are two files.
         note: which model it is, or why there is none.
         warning: what is doubtful about it.
     """
@@ -40,15 +49,28 @@ def choose_reference(
     bundle: Bundle,
     requested: Path | None,
     has_tensorflow: Callable[[], bool] = tensorflow_installed,
+    split: SplitOptions = _FOUND,
 ) -> ReferenceChoice:
     """Take the model that was asked for; else the shipped one, if the bundle came from it.
 
+    Args:
+        bundle: what is measured.
+        requested: the whole model's file; None where none is, or `split` names the halves.
+        has_tensorflow: says whether TensorFlow is installed.
+        split: how the model is taken apart.
+
     Raises:
+        UsageError: it is said how to take a model apart, and not which.
         ModelError: the requested file does not exist.
         RuntimeMissingError: it was asked for, and TensorFlow is not installed.
     """
     source = bundle.manifest.model.source_sha256
-    if requested is None:
+    if requested is None and split.encoder is None:
+        if split != _FOUND:
+            raise UsageError(
+                "options that say how a model is taken apart go with --reference MODEL, or with "
+                "--encoder and --decoder; received neither."
+            )
         if not _is_shipped(source):
             return ReferenceChoice(path=None, note="no --reference MODEL given")
         if not has_tensorflow():
@@ -56,32 +78,43 @@ def choose_reference(
         return ReferenceChoice(
             path=shipped_model_path(), note="the MNIST VAE that ships with vae-edge"
         )
-    if not requested.is_file():
-        raise ModelError(
-            f"{requested}: no such model. Give --reference the .keras file that the bundle was "
-            "exported from, or leave it out."
-        )
+    name = name_of_reference(requested, split)
+    for file in (requested,) if requested is not None else (split.encoder, split.decoder):
+        if not Path(str(file)).is_file():
+            raise ModelError(
+                f"{file}: no such model. Give --reference the .keras file that the bundle was "
+                "exported from, or leave it out."
+            )
     if not has_tensorflow():
         raise RuntimeMissingError(
-            f"Measuring {requested} needs TensorFlow, which is not installed: "
+            f"Measuring {name} needs TensorFlow, which is not installed: "
             "pip install 'vae-edge[host]'. Or leave --reference out."
         )
-    received = sha256_of(requested)
+    received = _sha256(requested, split)
     warning = None
     if received != source:
         warning = (
-            f"{requested} is not the model that the bundle was exported from (SHA-256 "
+            f"{name} is not the model that the bundle was exported from (SHA-256 "
             f"{received[:12]}..., the manifest says {source[:12]}...): the ratios compare the "
             "artifacts with another model."
         )
-    return ReferenceChoice(path=requested, note=str(requested), warning=warning)
+    return ReferenceChoice(path=requested, note=name, warning=warning)
 
 
-def reference_record(bundle: Bundle, path: Path | None, note: str) -> ReferenceRecord:
+def name_of_reference(path: Path | None, split: SplitOptions = _FOUND) -> str:
+    """Name the file of the model that is measured, or the two files of its halves."""
+    if path is not None:
+        return str(path)
+    return "no reference given" if split.encoder is None else f"{split.encoder}, {split.decoder}"
+
+
+def reference_record(
+    bundle: Bundle, path: Path | None, note: str, split: SplitOptions = _FOUND
+) -> ReferenceRecord:
     """Record what was measured against, as the report keeps it."""
-    sha256 = sha256_of(path) if path is not None else None
+    sha256 = None if path is None and split.encoder is None else _sha256(path, split)
     return ReferenceRecord(
-        measured=path is not None,
+        measured=sha256 is not None,
         note=note,
         sha256=sha256,
         matches_bundle=None if sha256 is None else sha256 == bundle.manifest.model.source_sha256,
@@ -101,6 +134,13 @@ def recorded_latencies(manifest: Manifest) -> tuple[RecordedLatency, ...]:
         for record in manifest.artifacts
         if record.latency is not None
     )
+
+
+def _sha256(path: Path | None, split: SplitOptions) -> str:
+    # On a device without the host packages there is no reference, and nothing of this is needed.
+    from vae_edge.splitting import source_sha256
+
+    return source_sha256(path, split)
 
 
 def _is_shipped(sha256: str) -> bool:

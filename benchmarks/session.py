@@ -84,7 +84,7 @@ def _open_artifacts(
 def _open_keras(task: GroupTask, needed: list[Component]) -> Iterator[Opened]:
     _limit_tensorflow(task.threads)
     start = time.perf_counter_ns()
-    vae = load_keras_vae(Path(task.source))
+    vae = load_keras_vae(Path(task.source) if task.source else None, task.split)
     elapsed = time.perf_counter_ns() - start
     for call in KerasCall:
         for component in needed:

@@ -172,7 +172,7 @@ def _notes(
         notes.append(
             "the decoder ends in no activation that bounds it, so its range is not known and "
             "pictures cannot be turned into its values. Where it was trained on pictures, state "
-            "how: --value-range LOW,HIGH."
+            "how: --value-range LOW,HIGH; and where its loss was taken from logits, --logits."
         )
     if seen_input == _LEVELS and declared.input is None:
         notes.append("the encoder's first layer rescales, so it takes values from 0 to 255.")

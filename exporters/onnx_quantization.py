@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,5 +180,35 @@ def _prepare(model: Any, directory: Path) -> tuple[Path, Path]:
 def _load(path: Path) -> Any:
     onnx: Any = importlib.import_module("onnx")
     model = onnx.load(path)
+    nodes = _in_order(model.graph)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _in_order(graph: Any) -> list[Any]:
+    """Give a graph's nodes, each after those it needs.
+
+    The quantizer orders them by their own inputs alone, and a loop's body, which recurrent layers
+    become, takes tensors of the graph around it as well.
+    """
+    made_by = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    waiting = [{made_by[name] for name in _taken(node) if name in made_by} for node in graph.node]
+    done, order = set[int](), list[int]()
+    while len(order) < len(waiting):
+        ready = [p for p, needs in enumerate(waiting) if p not in done and needs <= done]
+        if not ready:  # a cycle: the checker says so better
+            return list(graph.node)
+        order += ready
+        done.update(ready)
+    return [graph.node[place] for place in order]
+
+
+def _taken(node: Any) -> Iterator[str]:
+    """Names that a node takes, and that what is inside of it takes."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _taken(inner)

@@ -85,6 +85,8 @@ def from_rows(
         DataError: they do not fit the model, or are fewer than two.
     """
     shape, pictures = vae.image_shape, vae.preprocessing.kind is DataKind.PICTURE
+    if shape[-1] == 1 and rows.shape[1:] == shape[:-1]:  # the single channel may lack
+        rows = rows[..., np.newaxis]
     if rows.shape[1:] != shape or rows.dtype.kind not in "fbiu":
         raise DataError(
             f"{source}: has {rows.dtype} {rows.shape}; expected floats of (count, "
@@ -93,6 +95,7 @@ def from_rows(
     levels = pictures and rows.dtype == np.uint8
     values = vae.preprocessing.from_levels(rows) if levels else np.asarray(rows, np.float32)
     vae.preprocessing.check_values(values, source)
+    _check_span(values, vae, source)
     drawn, held_out = _held_out(len(values), np.random.default_rng(seed), source)
     return apart(
         source=source,
@@ -187,8 +190,31 @@ def _count(places: _Places, vae: KerasVAE) -> int:
     count = 0
     for place in places:
         with _open(place, vae) as source:
+            if source.count == 1:  # what is no picture at all is said before that it is too few
+                next(iter(source.chunks()))
             count += source.count
     return count
+
+
+def _check_span(rows: FloatArray, vae: KerasVAE, source: str) -> None:
+    """Refuse arrays that cannot be in the values of training, such as 8-bit levels for [0, 1].
+
+    A device may be given a reading that is off every scale; what a model is calibrated on is none.
+
+    Raises:
+        DataError: where they lie, and where they should.
+    """
+    scaling = vae.preprocessing.input
+    if vae.preprocessing.kind is DataKind.PICTURE or scaling is None or not rows.size:
+        return
+    span = scaling.high - scaling.low
+    least, most = float(rows.min()), float(rows.max())
+    if least < scaling.low - span or most > scaling.high + span:
+        raise DataError(
+            f"{source}: holds values from {least:g} to {most:g}, and the model takes values in "
+            f"[{scaling.low:g}, {scaling.high:g}]. Give them as in training, levels divided by 255 "
+            "say; or state the range that it was trained on: --value-range LOW,HIGH."
+        )
 
 
 def _take(
@@ -204,6 +230,7 @@ def _take(
             for chunk in source.chunks():
                 here = wanted[(wanted >= start) & (wanted < start + len(chunk))] - start
                 vae.preprocessing.check_values(chunk[here], f"{place.path}: images")
+                _check_span(chunk[here], vae, str(place.path))
                 rows.append(chunk[here])
                 start += len(chunk)
     return np.concatenate(rows), np.concatenate(classes)[wanted]

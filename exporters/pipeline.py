@@ -17,7 +17,7 @@ from exporters.representative import Representative, calibration_latents, make_g
 from vae_edge._version import __version__
 from vae_edge.bundle import Bundle, sha256_of
 from vae_edge.bundle_writer import BundleWriter, check_destination, check_replacement
-from vae_edge.errors import ExportError
+from vae_edge.errors import ArtifactError, ExportError
 from vae_edge.golden import GoldenVectors
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import (
@@ -110,11 +110,13 @@ class ExportResult:
         bundle: as published.
         parity: the verdict on it.
         left_out: what could not be converted, or failed parity.
+        notes: what was assumed of the model, a sentence each, where the caller asked for it.
     """
 
     bundle: Bundle
     parity: ParityReport
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -169,7 +171,8 @@ def export_bundle(
             try:
                 with listening(partial(_within, step, on_detail)):
                     records.append(_export_one(writer, file, format, request))
-            except ExportError as error:
+            # What a converter wrote and the runtime does not open is as good as not converted.
+            except (ExportError, ArtifactError) as error:
                 left_out.append(LeftOut(file=file, reason=str(error)))
             # Compiled graphs refer to themselves, and hold all weights.
             gc.collect()

@@ -92,7 +92,12 @@ class Representative:
                 f"{self.source}: {both} of the images to calibrate on are golden images too, so "
                 "that parity would judge an export on what it was fitted to. Keep them apart."
             )
-        if not len(self.calibration) or not len(self.golden):
+        if not len(self.calibration) and len(self.golden):
+            raise DataError(
+                f"{self.source}: none of its rows is left to calibrate on: all are equal to those "
+                "that are held out to judge by. Give data of which more differ."
+            )
+        if not len(self.golden):
             raise DataError(
                 f"{self.source}: holds {len(self.calibration)} images to calibrate on and "
                 f"{len(self.golden)} held-out ones; at least one of each is needed."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Any
 
 from exporters.base import ExportRequest
+from vae_edge.splitting.flat_graph import functional_of
 from vae_edge.terms import Format
 
 __all__ = ["complaint"]
@@ -34,13 +36,22 @@ def complaint(error: Exception, request: ExportRequest, format: Format) -> str:
     if not found:
         return f"{what}{_short(text)} Try another --precision or --format."
     operator, place = found[0]
-    layer = _layer(request.vae.component(request.component), place)
-    owner = f"layer '{layer.name}' ({type(layer).__name__})" if layer is not None else place
+    half = request.vae.component(request.component)
+    layer = _layer(half, place)
+    if layer is not None:
+        owner = f"layer '{layer.name}' ({type(layer).__name__})"
+    else:
+        owner = _function(half, [name for name, _ in found]) or place
     if "f64" in text:
         reason = f"computes {operator} in float64, for which {format} has no kernel"
         remedy = "Let it compute in float32"
     else:
-        reason = f"needs the operator {operator}, which {format} does not have"
+        same = [
+            name for name, where in found if where.rpartition("/")[0] == place.rpartition("/")[0]
+        ]
+        operators = ", ".join(dict.fromkeys(same))
+        several = "s" * (operators != operator)
+        reason = f"needs the operator{several} {operators}, which {format} does not have"
         remedy = "Build it of other operations"
     return f"{what}{owner} {reason}. {remedy}, or export another --format."
 
@@ -53,6 +64,26 @@ def _layer(model: Any, place: str) -> Any:
             if name in layers:
                 return layers[name]
     return None
+
+
+def _function(half: Any, operators: list[str]) -> str | None:
+    """The function of `keras.ops`, outside of all layers, that an operator is likely to be of.
+
+    Converters know of it only what it became.
+    """
+    keras: Any = importlib.import_module("keras")
+    functions = [
+        each
+        for each in getattr(functional_of(half), "operations", ())
+        if not isinstance(each, keras.layers.Layer)
+    ]
+    wanted = tuple(name.lower() for name in operators)
+    for each in functions:
+        own = type(each).__name__.lower()
+        if any(own.startswith(name) or name.startswith(own) for name in wanted):
+            return f"keras.ops.{each.name}"
+    names = ", ".join(f"keras.ops.{each.name}" for each in functions)
+    return f"one of {names}" if functions else None
 
 
 def _short(text: str) -> str:

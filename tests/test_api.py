@@ -222,3 +222,29 @@ def test_parity_refuses_what_it_cannot_compare(folder, tmp_path):
         parity(tmp_path / "b", data=images())
     with pytest.raises(VaeEdgeError, match="does not exist"):
         parity(tmp_path / "nowhere")
+
+
+def test_what_was_assumed_of_a_model_is_in_the_result(tmp_path):
+    import keras
+    from keras import layers
+
+    from vae_edge.api import export, split
+
+    image, z = keras.Input((8, 8, 1)), keras.Input((2,))
+    flat = layers.Flatten()(image)
+    encoder = keras.Model(image, [layers.Dense(2, name="a")(flat), layers.Dense(2, name="b")(flat)])
+    logits = layers.Reshape((8, 8, 1))(layers.Dense(64)(z))
+    vae = split(encoder, keras.Model(z, logits), logits=True)
+    result = export(vae, tmp_path / "out", formats=["onnx"], precisions=["float32"])
+    assert any("'a' and 'b' were taken for z_mean" in note for note in result.notes)
+    assert any("sigmoid was put behind" in note for note in result.notes)
+    model = result.bundle.manifest.model
+    assert str(model.preprocessing.likelihood) == "bernoulli"
+
+    plain = export(
+        split(encoder, keras.Model(z, logits)),
+        tmp_path / "plain",
+        formats=["onnx"],
+        precisions=["float32"],
+    )
+    assert any("--value-range" in note and "--logits" in note for note in plain.notes)

@@ -70,6 +70,9 @@ def split(
     z_log_var: str | None = None,
     decoder_input: str | None = None,
     scale: Scale | str | None = None,
+    reconstruction: str | None = None,
+    logits: bool = False,
+    image_shape: Sequence[int] | None = None,
 ) -> KerasVAE:
     """Take a VAE apart into an encoder and a decoder with nothing random in them.
 
@@ -82,6 +85,9 @@ def split(
         z_log_var: name of the layer that gives the spread of z, as `scale` says.
         decoder_input: name of the layer whose output is z.
         scale: `log-var`, `log-std`, `std`, `variance` or `softplus`.
+        reconstruction: name of the layer that gives the image, where the decoder gives several.
+        logits: whether the decoder gives logits, so that a sigmoid is put behind it.
+        image_shape: of one image, for models that take any size.
 
     Raises:
         ModelError: it cannot be loaded safely, or not be split; says why and what would help.
@@ -102,6 +108,9 @@ def split(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=None if scale is None else _term(Scale, scale),
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=None if image_shape is None else tuple(image_shape),
     )
     if not paths:
         return splitting.split(model, decoder, name=name or "vae", options=options)
@@ -166,7 +175,8 @@ def export(
         on_step: told what is about to be done.
 
     Returns:
-        The bundle as published, the verdict on it, and what was left out of it, with reasons.
+        The bundle as published, the verdict on it, what was left out of it, with reasons, and notes
+        on what was assumed of the model.
 
     Raises:
         VaeEdgeError: nothing was published, and what was at `out` is untouched; says why.
@@ -201,7 +211,8 @@ def export(
         fit=None if fit is None else _term(Fit, fit),
         likelihood=None if likelihood is None else _term(Likelihood, likelihood),
     )
-    vae = dataclasses.replace(vae, preprocessing=interpret(vae, declared).preprocessing)
+    found = interpret(vae, declared)
+    vae = dataclasses.replace(vae, preprocessing=found.preprocessing)
     if calibration is None:
         representative = from_samples(vae, seed)
     elif isinstance(calibration, (str, Path)):
@@ -210,7 +221,8 @@ def export(
         representative = from_path(Path(calibration), vae, seed)
     else:
         representative = from_rows(np.asarray(calibration), vae, seed)
-    return export_bundle(vae, plan, representative, on_step=on_step)
+    result = export_bundle(vae, plan, representative, on_step=on_step)
+    return dataclasses.replace(result, notes=(*vae.notes, *found.notes))
 
 
 def parity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ __all__ = ["IMAGE_KEYS", "IMAGE_SUFFIXES", "ImageSource", "open_images"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 IMAGE_KEYS = ("images", "x_test", "x_train", "x")
 _NAMES = {1: "L", 3: "RGB"}
-_FIT_HINT = "vae-edge encode, reconstruct and parity do so with --fit resize, crop or pad."
+_FIT_HINT = "vae-edge export, encode, reconstruct and parity do so with --fit resize, crop or pad."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,9 @@ def _array(stream: NpyStream, model: _Model) -> ImageSource:
     plain = stream.dtype.kind in known or (model.pictures and stream.dtype == np.uint8)
     if shape is None or not plain or (fit is None and not exact):
         hint = "" if exact or shape is None else f" For another size or colour: {_FIT_HINT}"
+        if plain and not model.pictures and _same_size(stream.shape, image_shape):
+            reshaped = ", ".join(map(str, (-1, *image_shape)))
+            hint = f" If its values are in that order, save array.reshape({reshaped})."
         raise DataError(
             f"{stream.name}: holds {stream.dtype} {stream.shape}; expected {_expected(model)}."
             f"{hint}"
@@ -222,6 +226,11 @@ def _as_rows(given: tuple[int, ...], row: tuple[int, ...]) -> tuple[int, ...] | 
         if given[1:] == shape:
             return (given[0], *row)
     return None
+
+
+def _same_size(given: tuple[int, ...], row: tuple[int, ...]) -> bool:
+    """Tell whether rows of another shape hold as many values."""
+    return len(given) > 1 and math.prod(given[1:]) == math.prod(row)
 
 
 def _as_pictures(given: tuple[int, ...]) -> tuple[int, ...] | None:

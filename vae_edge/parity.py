@@ -217,26 +217,37 @@ class _Check:
                 missing = [n for n in COMPONENT_OUTPUTS[record.component] if n not in outputs]
                 if missing:
                     raise ParityError(f"{record.file}: the output '{missing[0]}' is missing.")
-                repeats = tuple(self._repeats(record, runner, rows[:_REPEATED]))
-            return _Ran(runtime, outputs, at_edges, repeats)
+                once = run_batched(runner, rows[:_REPEATED])
+                repeats = tuple(self._repeats(record, runner, rows[:_REPEATED], once))
+            # Opened again only now: each holds all weights, some runtimes several times.
+            threads = self._on_other_threads(record, rows[:_REPEATED], once)
+            return _Ran(runtime, outputs, at_edges, (*repeats, threads))
         except RuntimeMissingError:
             raise
         except (ArtifactError, ParityError) as error:
             return _Ran(runtime, {}, {}, (), str(error))
 
     def _repeats(
-        self, record: ArtifactRecord, runner: Runner, rows: FloatArray
+        self,
+        record: ArtifactRecord,
+        runner: Runner,
+        rows: FloatArray,
+        once: Mapping[str, FloatArray],
     ) -> Iterator[Figure]:
         """Compare an artifact with itself."""
-        once, again = run_batched(runner, rows), run_batched(runner, rows)
-        yield compare_runs("again_error", once, again)
+        yield compare_runs("again_error", once, run_batched(runner, rows))
         name = COMPONENT_INPUT[record.component]
         if runner.inputs[0].batch is None:
             each = [runner.run({name: row[np.newaxis]}) for row in rows]
             single = {key: np.concatenate([part[key] for part in each]) for key in once}
             yield compare_runs("batch_error", single, once)
+
+    def _on_other_threads(
+        self, record: ArtifactRecord, rows: FloatArray, once: Mapping[str, FloatArray]
+    ) -> Figure:
+        """Compare an artifact with itself on another number of threads."""
         with self.bundle.open_runner(record, 2 if self.threads == 1 else 1) as other:
-            yield compare_runs("threads_error", once, run_batched(other, rows))
+            return compare_runs("threads_error", once, run_batched(other, rows))
 
     def _artifact(self, record: ArtifactRecord, ran: _Ran, as_float: _Ran | None) -> SubjectParity:
         compare = compare_encoder if record.component is Component.ENCODER else compare_decoder

@@ -39,6 +39,9 @@ class SplitOptions:
         z_log_var: name of the layer whose output is the spread of z, as `scale` says.
         decoder_input: name of the layer whose output (else whose input) is z.
         scale: what the output of `z_log_var`, or the encoder's second output, is.
+        reconstruction: name of the layer that gives the image, where a decoder gives several.
+        logits: whether the decoder gives logits, so that a sigmoid belongs behind it.
+        image_shape: of one image, for models that take any size.
     """
 
     imports: tuple[str, ...] = ()
@@ -48,13 +51,21 @@ class SplitOptions:
     z_log_var: str | None = None
     decoder_input: str | None = None
     scale: Scale | None = None
+    reconstruction: str | None = None
+    logits: bool = False
+    image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what goes only together.
 
         Raises:
-            UsageError: one file of two, or one head of two.
+            UsageError: one file of two, one head of two, or a size below 1.
         """
+        if self.image_shape is not None and min(self.image_shape, default=0) < 1:
+            raise UsageError(
+                f"--image-shape {','.join(map(str, self.image_shape))}: expected sizes of 1 or "
+                "more, e.g. 64,64,3."
+            )
         for first, second in (("encoder", "decoder"), ("z_mean", "z_log_var")):
             given = [name for name in (first, second) if getattr(self, name) is not None]
             if len(given) == 1:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exporters.own_data import from_path
+from exporters.own_data import from_path, from_rows
 from vae_edge.errors import DataError
 from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing, Scaling
 from vae_edge.terms import DataKind, Likelihood
@@ -132,7 +132,7 @@ def test_rows_that_stand_twice_are_not_judged_by(tmp_path):
         (np.full((4, 2, 2, 1), 7, np.float32), Model(), r"must lie in \[0, 1\].*from 7 to 7"),
         (np.zeros((4, 3, 3, 1), np.uint8), Model(), r"expected images of \(2, 2, 1\)"),
         (np.full((4, 5), np.nan, np.float32), Model((5,), ARRAYS), "must be finite"),
-        (np.full((4, 2, 2), 9, np.uint8), Model(), "of the images|at least one of each"),
+        (np.full((4, 2, 2), 9, np.uint8), Model(), "none of its rows is left to calibrate on"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, rows, model, message):
@@ -147,3 +147,43 @@ def test_labels_that_are_not_one_a_row_are_refused(tmp_path):
 
     with pytest.raises(DataError, match="entry 'labels': expected one whole number for each of 8"):
         draw(tmp_path / "a.npz")
+
+
+def test_arrays_far_from_the_range_of_training_are_refused(tmp_path):
+    unit = Preprocessing(
+        kind=DataKind.ARRAY, input=Scaling(), output=Scaling(), likelihood=Likelihood.BERNOULLI
+    )
+    model = Model(image_shape=(6,), preprocessing=unit)
+    rows = np.random.default_rng(0).random((20, 6))
+    np.save(tmp_path / "levels.npy", (rows * 255).astype(np.uint8))
+    with pytest.raises(DataError, match=r"levels\.npy: holds values from .* in \[0, 1\].*by 255"):
+        draw(tmp_path / "levels.npy", model)
+    with pytest.raises(DataError, match=r"rows given: holds values from .* in \[0, 1\]"):
+        from_rows(rows * 255, model, 0)  # type: ignore[arg-type]
+    np.save(tmp_path / "noisy.npy", rows * 1.5)
+    assert len(draw(tmp_path / "noisy.npy", model).golden) == 5
+    unknown = Model(image_shape=(6,), preprocessing=ARRAYS)
+    assert len(draw(tmp_path / "levels.npy", unknown).golden) == 5
+
+
+def test_arrays_of_another_shape_with_as_many_values_are_told_how(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((20, 2, 3)))
+    with pytest.raises(DataError, match=r"save array\.reshape\(-1, 6\)"):
+        draw(tmp_path / "a.npy", Model(image_shape=(6,), preprocessing=ARRAYS))
+
+
+def test_rows_without_the_single_channel_are_taken():
+    images = levels(40)[..., 0]
+    assert from_rows(images, Model(), 0).golden.shape == (10, 2, 2, 1)  # type: ignore[arg-type]
+
+
+def test_file_that_is_no_picture_is_said_to_be_none(tmp_path):
+    (tmp_path / "table.csv").write_text("1,2,3")
+    with pytest.raises(DataError, match=r"table\.csv: cannot be read as a picture"):
+        draw(tmp_path / "table.csv")
+
+
+def test_rows_that_are_all_alike_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((20, 2, 2, 1), np.uint8))
+    with pytest.raises(DataError, match=r"none of its rows is left to calibrate on.*more differ"):
+        draw(tmp_path / "a.npy")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from unittest import mock
+
 import numpy as np
 import pytest
 
 from exporters.base import ExportRequest
 from exporters.registry import EXPORTERS
 from vae_edge.errors import ExportError
+from vae_edge.runners.registry import open_artifact_bytes
 from vae_edge.terms import Component, Format, Precision
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
@@ -73,6 +78,69 @@ def test_layer_and_operator_are_named(format):
         f"operator FFT2D, which {format} does not have. Build it of other operations, or export "
         "another --format."
     )
+
+
+@pytest.mark.parametrize("format", list(Format))
+def test_function_outside_of_layers_is_named(format):
+    image = keras.Input(SHAPE)
+    plane = image[..., 0]
+    real, _ = keras.ops.fft2((plane, keras.ops.zeros_like(plane)))
+    flat = layers.Flatten()(real)
+    heads = {name: layers.Dense(2)(flat) for name in ("z_mean", "z_log_var")}
+    vae = dataclasses.replace(
+        vae_with(layers.Activation("relu")), encoder=keras.Model(image, heads)
+    )
+    found = reason(vae, format)
+    assert re.search(r"keras\.ops\.fft2\S* .*needs the operators? Complex", found)
+
+
+def test_runtime_that_does_not_open_a_file_leaves_out_that_file(
+    tmp_path, tiny_vae, tiny_representative
+):
+    from exporters.pipeline import ExportPlan, export_bundle
+
+    class HalfBroken:
+        """Writes one half so that no runtime opens it."""
+
+        def __init__(self):
+            self._sound = EXPORTERS[Format.ONNX]
+            self.format, self.precisions = Format.ONNX, self._sound.precisions
+            self.tools = self._sound.tools
+
+        def export(self, request):
+            artifact = self._sound.export(request)
+            if request.component is Component.ENCODER:
+                return dataclasses.replace(artifact, content=b"no model")
+            return artifact
+
+    plan = ExportPlan(
+        destination=tmp_path / "bundle",
+        formats=(Format.ONNX,),
+        precisions={Format.ONNX: (Precision.FLOAT32,)},
+    )
+    with mock.patch("exporters.pipeline.exporter_of", return_value=HalfBroken()):
+        result = export_bundle(tiny_vae, plan, tiny_representative)
+    assert [each.file for each in result.bundle.manifest.artifacts] == ["decoder.float32.onnx"]
+    assert [each.file for each in result.left_out] == ["encoder.float32.onnx"]
+    assert "encoder.float32.onnx" in result.left_out[0].reason
+
+
+def test_recurrent_layers_are_quantized_for_onnx():
+    # Their loops take tensors of the graph around them, which the quantizer's order leaves out.
+    vae = vae_with(layers.LSTM(3), (6, 2))
+    rows = np.random.default_rng(0).uniform(size=(16, 6, 2)).astype(np.float32)
+    request = ExportRequest(
+        vae=vae,
+        component=Component.ENCODER,
+        precision=Precision.INT8,
+        batch=1,
+        calibration=rows,
+    )
+    artifact = EXPORTERS[Format.ONNX].export(request)
+    with open_artifact_bytes(artifact.content, Format.ONNX, name="encoder") as runner:
+        found = runner.run({"image": rows[:1]})
+    expected = np.asarray(vae.encoder(rows[:1])["z_mean"])
+    np.testing.assert_allclose(found["z_mean"], expected, atol=0.05)
 
 
 def test_float64_is_named():

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import marshal
+import os
 import pickle
 import stat
 import zipfile
@@ -249,7 +250,57 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path):
     pickled.write_bytes(pickle.dumps({"model": 1}))
     refused(pickled, "not a .keras file")
     (tmp_path / "saved").mkdir()
-    refused(tmp_path / "saved", r"SavedModel directories.*model\.save\('model\.keras'\)")
-    for name in ("model.h5", "model.hdf5", "model.pkl", "model.weights.h5"):
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    refused(tmp_path / "saved", r"is a SavedModel.*can run code.*model\.save\('model\.keras'\)")
+    for name in ("model.h5", "model.hdf5", "model.pkl", "model.H5", "model.pb"):
         (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
         refused(tmp_path / name, r"can run code.*model\.save\('model\.keras'\)")
+    for name, message in (
+        ("model.weights.h5", r"Weights alone.*load_weights"),
+        ("model.npz", r"Weights alone"),
+        ("model.tflite", r"TFLite is what models are exported to"),
+        ("encoder.int8.onnx", r"ONNX is what models are exported to"),
+        ("model.pt", r"PyTorch.*build the model in Keras"),
+        ("model", r"such files are not loaded"),
+    ):
+        (tmp_path / name).write_bytes(b"something")
+        refused(tmp_path / name, message)
+
+
+def test_places_that_hold_no_file_are_refused_at_once(tmp_path):
+    refused(tmp_path / "absent.keras", "no such model")
+    link = tmp_path / "link.keras"
+    link.symlink_to(tmp_path / "nowhere.keras")
+    refused(link, r"is a link to .*nowhere\.keras, which is not there")
+    link.unlink()
+    link.symlink_to(link)
+    refused(link, "cannot be read")
+    folder = tmp_path / "folder.keras"
+    folder.mkdir()
+    refused(folder, "is a directory. Give the .keras file")
+    for place in range(6):
+        (folder / f"{place}.keras").touch()
+    refused(folder, r"is a directory. Give the file in it: 0\.keras, .* and 2 more")
+    os.mkfifo(tmp_path / "pipe.keras")
+    refused(tmp_path / "pipe.keras", "device or pipe")
+    (tmp_path / "empty.keras").touch()
+    refused(tmp_path / "empty.keras", "is empty")
+    refused(tmp_path / "null\0byte.keras", "cannot be read")
+    refused(tmp_path / ("x" * 300 + ".keras"), "cannot be read")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_without_permission_is_said(written):
+    path = written()
+    path.chmod(0)
+    refused(path, "cannot be read: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["Größe und Übung.keras", "モデル.keras", "MODEL.KERAS"])
+def test_names_of_any_letters_are_read(written, tmp_path, name):
+    from vae_edge.splitting import load
+
+    path = written(layer=("sampling", lambda_config(tmp_path / "ran")), name=name)
+    linked = tmp_path / "link to it.keras"
+    linked.symlink_to(path)
+    assert load(path).latent_dim == load(linked).latent_dim == 2

@@ -20,6 +20,19 @@ from vae_edge.cli.options import (
     Verbose,
     parse_formats,
 )
+from vae_edge.cli.split_options import (
+    DecoderFile,
+    DecoderInput,
+    EncoderFile,
+    ImageShapeOption,
+    Imports,
+    LogitsOption,
+    ReconstructionOption,
+    ScaleOption,
+    ZLogVar,
+    ZMean,
+    split_options,
+)
 from vae_edge.errors import UsageError
 from vae_edge.terms import Component, Format, Precision
 
@@ -46,6 +59,16 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    imports: Imports = None,
+    encoder: EncoderFile = None,
+    decoder: DecoderFile = None,
+    z_mean: ZMean = None,
+    z_log_var: ZLogVar = None,
+    decoder_input: DecoderInput = None,
+    scale: ScaleOption = None,
+    reconstruction: ReconstructionOption = None,
+    logits: LogitsOption = False,
+    image_shape: ImageShapeOption = None,
     threads: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,6 +166,8 @@ def benchmark(
     `vae-edge benchmark build/mnist-vae --threads 1,2,4 --batch 1,8,32 --csv sweep.csv`
 
     `vae-edge benchmark build/mnist-vae --reference runs/mnist-vae/model.keras --precision int8`
+
+    `vae-edge benchmark build/mine --reference my_vae.keras --import my_layers.py`
     """
     from benchmarks.latency import run_benchmark
     from benchmarks.reference import choose_reference
@@ -159,8 +184,20 @@ def benchmark(
     files = Files(out=out, csv=csv, plot=plot)
     files.check()
     seconds = None if sustained is None else parse_duration(sustained)
+    taken_apart = split_options(
+        imports=imports,
+        encoder=encoder,
+        decoder=decoder,
+        z_mean=z_mean,
+        z_log_var=z_log_var,
+        decoder_input=decoder_input,
+        scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=image_shape,
+    )
     opened = Bundle.open(bundle)
-    choice = choose_reference(opened, reference)
+    choice = choose_reference(opened, reference, split=taken_apart)
     if choice.warning:
         note(f"warning: {choice.warning}")
     with interruptible("Nothing was kept of this run."), progress() as display:
@@ -168,6 +205,7 @@ def benchmark(
         report = run_benchmark(
             bundle,
             reference=choice.path,
+            split=taken_apart,
             threads=thread_counts,
             batches=batches,
             rounds=rounds,

@@ -16,7 +16,10 @@ from vae_edge.cli.split_options import (
     DecoderFile,
     DecoderInput,
     EncoderFile,
+    ImageShapeOption,
     Imports,
+    LogitsOption,
+    ReconstructionOption,
     ScaleOption,
     ZLogVar,
     ZMean,
@@ -81,6 +84,9 @@ def explain(
     z_log_var: ZLogVar = None,
     decoder_input: DecoderInput = None,
     scale: ScaleOption = None,
+    reconstruction: ReconstructionOption = None,
+    logits: LogitsOption = False,
+    image_shape: ImageShapeOption = None,
     artifact: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,6 +125,9 @@ def explain(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=image_shape,
     )
     with quiet(verbose), interruptible("Nothing was decided."):
         found, vae = explain_files(path, reference, artifact or [], taken_apart)

@@ -51,7 +51,10 @@ from vae_edge.cli.split_options import (
     DecoderFile,
     DecoderInput,
     EncoderFile,
+    ImageShapeOption,
     Imports,
+    LogitsOption,
+    ReconstructionOption,
     ScaleOption,
     ZLogVar,
     ZMean,
@@ -167,6 +170,9 @@ def export(
     z_log_var: ZLogVar = None,
     decoder_input: DecoderInput = None,
     scale: ScaleOption = None,
+    reconstruction: ReconstructionOption = None,
+    logits: LogitsOption = False,
+    image_shape: ImageShapeOption = None,
     value_range: ValueRangeOption = None,
     output_range: OutputRangeOption = None,
     mean: MeanOption = None,
@@ -239,6 +245,9 @@ def export(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=image_shape,
     )
     untouched = "No bundle was written; what was there is untouched."
     with quiet(verbose), interruptible(untouched) as check_interrupted:
@@ -304,7 +313,6 @@ def run_export(
     from exporters.pipeline import export_bundle
     from vae_edge.bundle_writer import check_reselection
     from vae_edge.keras_vae import load_keras_vae
-    from vae_edge.splitting.saving import file_for_workers
 
     # Everything that can be refused without work is refused before TensorFlow is even loaded.
     plan.check()
@@ -334,24 +342,18 @@ def run_export(
         on_step("calibration data")
         source = model or Path(str(split.encoder))
         representative = representative_for(vae, source, calibration, data_dir, seed)
-        with file_for_workers(vae, model, split) as reference:
-            if reference is None and benchmark:
-                note(
-                    "note: latency is measured without the Keras model beside it, which has layers "
-                    "of its own that the measuring process does not know."
-                )
-            hooks = MeasuredExport(
-                reference, budget, overrides=plan.overrides, on_progress=on_latency
-            )
-            result = export_bundle(
-                vae,
-                plan,
-                representative,
-                measure=hooks.measure if benchmark else None,
-                select=hooks.select if budget is not None else None,
-                on_step=on_step,
-                on_detail=on_detail,
-            )
+        hooks = MeasuredExport(
+            model, budget, split=split, overrides=plan.overrides, on_progress=on_latency
+        )
+        result = export_bundle(
+            vae,
+            plan,
+            representative,
+            measure=hooks.measure if benchmark else None,
+            select=hooks.select if budget is not None else None,
+            on_step=on_step,
+            on_detail=on_detail,
+        )
         if report is not None:
             hooks.write_report(report, result.bundle.manifest)
         display.update(task, advance=1, description="done")

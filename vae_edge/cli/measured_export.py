@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vae_edge.errors import ExportError
 from vae_edge.files import replaced_file
+from vae_edge.split_options import SplitOptions
 
 if TYPE_CHECKING:
     from benchmarks.report import BenchmarkReport
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from vae_edge.verdict import Verdict
 
 __all__ = ["MeasuredExport"]
+
+_FOUND = SplitOptions()
 
 
 class MeasuredExport:
@@ -27,18 +30,22 @@ class MeasuredExport:
         reference: Path | None,
         budget: QualityBudget | None,
         *,
+        split: SplitOptions = _FOUND,
         overrides: tuple[Override, ...] = (),
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Take what the hooks go by.
 
         Args:
-            reference: the Keras model to measure against; None to measure the artifacts alone.
+            reference: the Keras model to measure against; None to measure the artifacts alone, or
+                where `split` names its halves.
             budget: of the choice; None where none is made.
+            split: how the Keras model is taken apart.
             overrides: limits that replace the built-in ones.
             on_progress: told of the measurement.
         """
         self._reference = reference
+        self._split = split
         self._budget = budget
         self._overrides = overrides
         self._on_progress = on_progress
@@ -53,7 +60,11 @@ class MeasuredExport:
 
         self._path = bundle
         self._report = run_benchmark(
-            bundle, reference=self._reference, alone=False, on_progress=self._on_progress
+            bundle,
+            reference=self._reference,
+            split=self._split,
+            alone=False,
+            on_progress=self._on_progress,
         )
         return latency_records(self._report)
 

@@ -22,7 +22,10 @@ from vae_edge.cli.split_options import (
     DecoderFile,
     DecoderInput,
     EncoderFile,
+    ImageShapeOption,
     Imports,
+    LogitsOption,
+    ReconstructionOption,
     ScaleOption,
     ZLogVar,
     ZMean,
@@ -65,6 +68,9 @@ def parity(
     z_log_var: ZLogVar = None,
     decoder_input: DecoderInput = None,
     scale: ScaleOption = None,
+    reconstruction: ReconstructionOption = None,
+    logits: LogitsOption = False,
+    image_shape: ImageShapeOption = None,
     format: OnlyFormats = None,
     precision: Annotated[
         list[Precision] | None, typer.Option("--precision", help="Only this one. Repeatable.")
@@ -141,6 +147,9 @@ def parity(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=image_shape,
     )
     overrides = (
         *(read_overrides(tolerances) if tolerances else ()),
@@ -243,8 +252,14 @@ def _reference(
 ) -> tuple[Reference, str | None]:
     """Give the reference, and the model's name where it is not the file of the bundle."""
     from vae_edge.parity import golden_reference, live_reference
+    from vae_edge.split_options import SplitOptions
 
     is_live = model is not None or split.encoder is not None
+    if not is_live and split != SplitOptions():
+        raise UsageError(
+            "options that say how a model is taken apart go with --reference MODEL, or with "
+            "--encoder and --decoder; received neither."
+        )
     if not is_live and data is None:
         return golden_reference(bundle), None
     if not is_live:

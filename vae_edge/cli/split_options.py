@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from vae_edge.cli.console import note
+from vae_edge.errors import UsageError
 from vae_edge.split_options import Scale, SplitOptions
 
 __all__ = [
     "DecoderFile",
     "DecoderInput",
     "EncoderFile",
+    "ImageShapeOption",
     "Imports",
+    "LogitsOption",
+    "ReconstructionOption",
     "ScaleOption",
     "ZLogVar",
     "ZMean",
@@ -82,6 +86,29 @@ ScaleOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+ReconstructionOption = Annotated[
+    str | None,
+    _layer("--reconstruction", "Layer that gives the image, where the decoder gives several."),
+]
+LogitsOption = Annotated[
+    bool,
+    typer.Option(
+        "--logits",
+        help="The decoder gives logits, as for a loss with from_logits=True: a sigmoid is put "
+        "behind it.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ImageShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-shape",
+        metavar="N,N,N",
+        help="Of one image, as the model takes it, e.g. 64,64,3; for models that take any size.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 def split_options(
@@ -93,11 +120,14 @@ def split_options(
     z_log_var: str | None,
     decoder_input: str | None,
     scale: Scale | None,
+    reconstruction: str | None,
+    logits: bool,
+    image_shape: str | None,
 ) -> SplitOptions:
     """Gather the options.
 
     Raises:
-        UsageError: one file or one head of two.
+        UsageError: one file or one head of two, or a shape that is none.
     """
     return SplitOptions(
         imports=tuple(imports or ()),
@@ -107,7 +137,19 @@ def split_options(
         z_log_var=z_log_var,
         decoder_input=decoder_input,
         scale=scale,
+        reconstruction=reconstruction,
+        logits=logits,
+        image_shape=_shape(image_shape),
     )
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--image-shape {text}: expected whole numbers, e.g. 64,64,3.")
+    return tuple(map(int, parts))
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -21,6 +21,30 @@ _MOST_EXPANSION = 200
 _SMALL_BYTES = 64 * 2**20
 _MOST_CONFIG_BYTES = 64 * 2**20
 _MOST_MEMBERS = 10_000
+_MOST_LISTED = 4
+_RUNS_CODE = (
+    "can run code when they are loaded, so they are not. Load it where you trust it, and save it "
+    "again: model.save('model.keras')."
+)
+_PYTORCH = "PyTorch models are pickles: build the model in Keras, and copy its weights."
+_MADE = "is what models are exported to. Give the Keras model that it was made from."
+# By ending, the longer one first: what to say of a file of another format.
+_INSTEAD = {
+    ".weights.h5": "Weights alone do not say which layers they are of: build the model, "
+    "model.load_weights(...), and model.save('model.keras').",
+    ".h5": f"HDF5 files {_RUNS_CODE}",
+    ".hdf5": f"HDF5 files {_RUNS_CODE}",
+    ".pkl": f"Pickles {_RUNS_CODE}",
+    ".pickle": f"Pickles {_RUNS_CODE}",
+    ".joblib": f"Pickles {_RUNS_CODE}",
+    ".pb": f"SavedModels {_RUNS_CODE}",
+    ".npz": "Weights alone do not say which layers they are of: build the model, set its weights, "
+    "and model.save('model.keras').",
+    ".pt": _PYTORCH,
+    ".pth": _PYTORCH,
+    ".tflite": f"TFLite {_MADE}",
+    ".onnx": f"ONNX {_MADE}",
+}
 _SAVE_AGAIN = "Save the model again with model.save('model.keras')"
 
 
@@ -77,29 +101,56 @@ def read_archive(path: Path) -> Archive:
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists():
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ModelError(
+                f"{path}: is a link to {path.readlink()}, which is not there. Give the .keras file."
+            ) from None
         raise ModelError(
             f"{path}: no such model. Train one with `vae-edge train`, or leave MODEL out to export "
             "the one that ships with vae-edge."
-        )
-    if path.is_dir() or path.suffix != ".keras":
-        kind = "SavedModel directories" if path.is_dir() else f"{path.suffix or 'such'} files"
-        raise ModelError(
-            f"{path}: expected a .keras file (Keras 3); {kind} are not loaded, because "
-            "HDF5, SavedModel and pickles can run code when they are. Load it where you trust "
-            "it, and save it again: model.save('model.keras')."
-        )
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError is what a null byte causes
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: cannot be read: {reason}.") from error
+    if stat.S_ISDIR(kind):
+        raise ModelError(f"{path}: {_directory(path)}")
+    if not stat.S_ISREG(kind):  # a pipe would be waited for
+        raise ModelError(f"{path}: is no file but a device or pipe. Give the .keras file.")
+    suffixes = "".join(path.suffixes[-2:]).lower()
+    if path.suffix.lower() != ".keras":
+        ending = next((each for each in _INSTEAD if suffixes.endswith(each)), None)
+        instead = _INSTEAD[ending] if ending else f"{path.suffix or 'such'} files are not loaded."
+        raise ModelError(f"{path}: expected a .keras file (Keras 3). {instead}")
     try:
         content_is_zip = zipfile.is_zipfile(path)
         with path.open("rb"):
             pass
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}.") from error
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path}: is empty. {_SAVE_AGAIN}, or copy it again.")
     if not content_is_zip:
         raise ModelError(
             f"{path}: is damaged or not a .keras file (a zip archive was expected). {_SAVE_AGAIN}, "
             "or copy it again."
         )
+
+
+def _directory(path: Path) -> str:
+    """Say what to do about a directory in a model's place."""
+    if (path / "saved_model.pb").exists():
+        return (
+            "is a SavedModel, which is not loaded, because it can run code when it is. Load it "
+            "where you trust it, and save it again: model.save('model.keras')."
+        )
+    files = sorted(each.name for each in path.glob("*.keras"))
+    if files:
+        more = f" and {len(files) - _MOST_LISTED} more" * (len(files) > _MOST_LISTED)
+        return f"is a directory. Give the file in it: {', '.join(files[:_MOST_LISTED])}{more}."
+    return "is a directory. Give the .keras file: model.save('model.keras')."
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:

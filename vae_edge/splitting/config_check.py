@@ -119,7 +119,7 @@ class _Checker:
         inner = inner if isinstance(inner, dict) else {}
         named = _named(config)
         if reason != _NOT_FOUND:
-            raise ModelError(f"{self.path}: is not loaded: {named} {reason}. {_REGISTER}")
+            raise self._refused(config, reason)
         if {"layers", "input_layers", "output_layers"} <= set(inner):
             # A functional model of the user's own class: its graph says all that it computes.
             kept = ("name", "trainable", "layers", "input_layers", "output_layers")
@@ -157,8 +157,7 @@ class _Checker:
             return value
         reason = self._why_not(value)
         if reason is not None:
-            place = f"{self.path}: is not loaded: {_named(value)} {reason}. "
-            raise ModelError(place + (_IMPORT if reason == _NOT_FOUND else _REGISTER))
+            raise self._refused(value, reason)
         custom = self.known.custom(class_name, value.get("registered_name"))
         if custom is not None and class_name != "function":
             self.custom[value.get("registered_name") or class_name] = custom
@@ -172,6 +171,10 @@ class _Checker:
         if "inbound_nodes" in kept:
             kept["inbound_nodes"] = self._value(kept["inbound_nodes"])
         return kept
+
+    def _refused(self, value: dict[str, Any], reason: str) -> ModelError:
+        told = f"{_named(value)}{':' * (reason == _NOT_FOUND)} {reason}"
+        return ModelError(f"{self.path}: is not loaded: {told}. {_ADVICE.get(reason, _REGISTER)}")
 
     def _layers(self, layers: Any) -> Any:
         if not isinstance(layers, list):
@@ -232,6 +235,8 @@ class _Checker:
             return "is a function that no model is made of, and would be called"
         if not isinstance(module, (str, type(None))):
             return "names no module"
+        if str(module).split(".")[:2] == ["keras", "quantizers"]:
+            return _QUANTIZED
         if self.known.custom(class_name, registered) is not None:
             return None
         if class_name in _UNSAFE:
@@ -250,6 +255,11 @@ _REGISTER = (
     "module with --import."
 )
 _IMPORT = "Name the module or file that defines it with --import (which runs it)."
+_QUANTIZED = "says that Keras has quantized the model (model.quantize), so that weights are lost"
+_ADVICE = {
+    _NOT_FOUND: _IMPORT,
+    _QUANTIZED: "Export the model as it was saved before that: vae-edge quantizes it.",
+}
 
 
 def _named(value: Mapping[str, Any]) -> str:
@@ -257,7 +267,7 @@ def _named(value: Mapping[str, Any]) -> str:
     inner = value.get("config")
     name = inner.get("name") if isinstance(inner, dict) else None
     if class_name == "function":
-        return f"{module}.{inner}"
+        return f"the function {inner if module in (None, 'builtins') else f'{module}.{inner}'}"
     label = f"{module}.{class_name}" if module else str(class_name)
     if not module and value.get("registered_name"):
         label = str(value["registered_name"])

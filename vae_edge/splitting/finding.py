@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from vae_edge.errors import ModelError
 from vae_edge.split_options import SplitOptions
-from vae_edge.splitting.flat_graph import FlatGraph, Traced, Value, functional_of
-from vae_edge.splitting.halves import Halves, build_decoder, build_encoder
+from vae_edge.splitting.fixed_shape import fits, of_fixed_shape, with_fixed_layers
+from vae_edge.splitting.flat_graph import FlatGraph, Shape, Traced, Value, functional_of
+from vae_edge.splitting.halves import (
+    Halves,
+    build_decoder,
+    build_encoder,
+    convertible,
+)
 from vae_edge.splitting.lookup import candidates, find_z, shape_text
+from vae_edge.splitting.parts import (
+    is_plain,
+    pair_by_methods,
+    pair_by_name,
+    pair_by_structure,
+    parts_of,
+)
 from vae_edge.splitting.posterior import (
-    SAY_WHERE,
     posterior_as_told,
     posterior_of_outputs,
     posterior_of_sampling,
+)
+from vae_edge.splitting.refusals import (
+    CONDITIONAL,
+    SAY_SIZE,
+    Refusal,
+    no_vae,
+    not_random,
+    not_z_alone,
 )
 from vae_edge.splitting.sampling import (
     Posterior,
     find_sampling,
     is_random,
     measure_posterior,
+    noise_layers,
     random_steps,
 )
 from vae_edge.splitting.stand_ins import missing_of
+from vae_edge.splitting.targets import find_reconstruction, like_image, listed
 from vae_edge.splitting.tracing import fixed_input_shape, open_layers, trace
 
 __all__ = ["split_pair", "split_whole"]
 
-_TWO_FILES = (
-    "Save the halves: encoder.save('encoder.keras'), decoder.save('decoder.keras'), and give "
-    "--encoder and --decoder."
-)
+_SIZE = "--image-shape"
 
 
 def split_whole(model: Any, options: SplitOptions, where: str) -> Halves:
@@ -45,42 +63,33 @@ def split_whole(model: Any, options: SplitOptions, where: str) -> Halves:
     Raises:
         ModelError: it is no VAE, or cannot be split without being told where; says why.
     """
-    parts = _parts(model)
-    pair = _pair_by_name(parts)
+    model = of_fixed_shape(model, options.image_shape, _SIZE, where)
+    parts = parts_of(model)
+    pair = pair_by_name(parts)
     told = options.z_mean is not None
-    if pair is not None and not told and options.scale is None and _is_plain(*pair):
+    if pair is not None and not told and options.scale is None and is_plain(*pair):
         return split_pair(*pair, options, where)
-    shape = (
-        fixed_input_shape(pair[0]) if pair is not None and functional_of(model) is None else None
-    )
+    shape: Shape | None = options.image_shape
+    if shape is None and functional_of(model) is None:
+        shape = fixed_input_shape(model) or (None if pair is None else fixed_input_shape(pair[0]))
     traced = trace(model, shape)
-    graph, reason = None, traced.reason
+    graph, refusal = None, Refusal(reason=traced.reason)
     if traced.model is not None:
         graph = _open_random(traced)
+        _check_size(graph, where)
         if told:
             return _split_as_told(graph, options, where)
         found = _split_by_sampling(graph, options, where)
         if isinstance(found, Halves):
             return found
-        reason = found
-    pair = pair or _pair_by_structure(parts)
+        refusal = found
+    pair = pair or pair_by_structure(parts)
     if pair is not None:
         return split_pair(*pair, options, where)
-    raise ModelError(_no_vae(graph, reason, parts, where))
-
-
-def _no_vae(graph: FlatGraph | None, reason: str, parts: dict[str, Any], where: str) -> str:
-    listed = ", ".join(f"{name} ({type(part).__name__})" for name, part in parts.items())
-    message = (
-        f"{where}: holds no VAE that can be split: {reason}, and among its parts "
-        f"({listed or 'none'}) are no encoder and decoder that fit."
-    )
-    if graph is None:
-        return f"{message} {_TWO_FILES}"
-    missing = [m for step in graph.steps for m in [missing_of(step.operation)] if m is not None]
-    if missing:
-        message += f" It was read without {', '.join(map(str, missing))}; see --import."
-    return f"{message} {SAY_WHERE} {candidates(graph)}"
+    methods = pair_by_methods(model, shape) if graph is None else None
+    if methods is not None:
+        return _split_halves(*methods, options, where)
+    raise ModelError(no_vae(graph, refusal, parts, where))
 
 
 def split_pair(encoder: Any, decoder: Any, options: SplitOptions, where: str) -> Halves:
@@ -89,11 +98,28 @@ def split_pair(encoder: Any, decoder: Any, options: SplitOptions, where: str) ->
     Raises:
         ModelError: one of them is no half of a VAE, or they do not fit; says why.
     """
-    behind = _half_graph(decoder, "decoder", where)
-    (target,) = _only(behind.outputs, "gives", "decoder", where)
-    (z,) = _only(behind.inputs, "takes", "decoder", where)
-    before = _half_graph(encoder, "encoder", where)
-    (image,) = _only(before.inputs, "takes", "encoder", where)
+    shape = options.image_shape
+    before = _traced(of_fixed_shape(encoder, shape, _SIZE, where), "encoder", where, shape)
+    taken = fixed_input_shape(decoder)
+    z = None if taken is None or None not in taken else _z_shape(before, taken)
+    behind = _traced(of_fixed_shape(decoder, z, "z of", where), "decoder", where, z)
+    return _split_halves(before, behind, options, where)
+
+
+def _z_shape(before: Traced, taken: Shape) -> Shape | None:
+    """What shape z has for a decoder that takes any size: that of the first head."""
+    shapes = [tuple(tensor.shape[1:]) for tensor in functional_of(before.model).outputs]
+    halved = [(*s[:-1], s[-1] // 2) for s in shapes if s and s[-1] is not None]
+    return next((s for s in (*shapes, *halved) if None not in s and fits(s, taken)), None)
+
+
+def _split_halves(before_: Traced, behind_: Traced, options: SplitOptions, where: str) -> Halves:
+    behind = open_layers(with_fixed_layers(behind_), lambda *_: False)[0]
+    (z,) = _only(behind.inputs, "decoder", where)
+    before = _open_random(before_)
+    (image,) = _only(before.inputs, "encoder", where)
+    _check_size(before, where)
+    target, assumed = find_reconstruction(behind, behind.outputs, image, options, where)
     posterior = posterior_as_told(before, options, where)
     notes: tuple[str, ...] = ()
     if posterior is not None and options.decoder_input is not None:
@@ -101,7 +127,8 @@ def split_pair(encoder: Any, decoder: Any, options: SplitOptions, where: str) ->
         z = find_z(behind, options.decoder_input, size, where)
     if posterior is None:
         posterior, notes = _posterior_of_half(before, z, options, where)
-    return _build(before, image, posterior, (behind, z, target), notes, where)
+    cut = (behind, z, target)
+    return _build(before, image, posterior, cut, (*notes, *assumed), options, where)
 
 
 def _posterior_of_half(
@@ -113,14 +140,17 @@ def _posterior_of_half(
     drawn = graph.below(graph.noise, random_steps(graph))
     kept = [value for value in graph.outputs if value not in drawn]
     if z.size is None:
-        raise ModelError(f"{where}: the decoder takes {shape_text(z.shape)}, which is not fixed.")
+        raise ModelError(
+            f"{where}: the decoder takes {shape_text(z.shape)}, and no head of the encoder is "
+            "of such a shape."
+        )
     return posterior_of_outputs(graph, kept, z.size, options, where)
 
 
 def _split_as_told(graph: FlatGraph, options: SplitOptions, where: str) -> Halves:
     posterior = posterior_as_told(graph, options, where)
     assert posterior is not None  # noqa: S101  called only then
-    image = _image(graph, where)
+    (image,) = _only(graph.inputs, "model", where)
     size = posterior.mean.value.size or 0
     if options.decoder_input is not None:
         z = find_z(graph, options.decoder_input, size, where)
@@ -142,36 +172,45 @@ def _split_as_told(graph: FlatGraph, options: SplitOptions, where: str) -> Halve
         z = sampling.z
     after = graph.below([z])
     targets = [v for v in dict.fromkeys(graph.outputs) if v in after and v is not z]
-    targets = _like_image(targets, image) or targets
-    (target,) = _only(targets, "gives", "decoder", where)
-    return _build(graph, image, posterior, (graph, z, target), (), where)
+    target, notes = find_reconstruction(graph, targets, image, options, where)
+    return _build(graph, image, posterior, (graph, z, target), notes, options, where)
 
 
-def _split_by_sampling(graph: FlatGraph, options: SplitOptions, where: str) -> Halves | str:
+def _split_by_sampling(graph: FlatGraph, options: SplitOptions, where: str) -> Halves | Refusal:
     """Split where z is sampled; or say why that cannot be."""
     if len(graph.inputs) != 1:
         graph = _with_noise_given(graph) or graph
     if len(graph.inputs) != 1:
-        return f"it takes {_listed(graph.inputs)}, and a VAE takes one image"
+        return Refusal(reason=f"it takes {listed(graph.inputs)}, and a VAE takes one image")
     (image,) = graph.inputs
-    drawn = graph.below(graph.noise, random_steps(graph))
+    drawn = graph.below(graph.noise, random_steps(graph) or noise_layers(graph))
     unknown = [step for step in graph.steps if missing_of(step.operation) is not None]
     if not drawn and not unknown:
-        return "nothing random is in it, so that it samples no z"
+        return not_random(graph)
     outputs = list(dict.fromkeys(graph.outputs))
     targets = [value for value in outputs if value in (drawn or graph.below((), unknown))]
-    targets = _like_image(targets, image)
-    if len(targets) != 1:
-        return (
-            f"{len(targets)} of what it gives ({_listed(graph.outputs)}) are decoded from a z that "
-            f"is sampled and of the image's shape {shape_text(image.shape)}"
+    fitting = like_image(targets, image)
+    if not fitting and options.reconstruction is None:
+        return Refusal(
+            reason=f"it takes {shape_text(image.shape)} and decodes "
+            f"{listed(targets) if targets else 'nothing'} from a z that is sampled, and a "
+            "reconstruction is of the image's shape",
+            final=bool(targets),
         )
-    sampling = find_sampling(graph, targets[0])
+    target, assumed = find_reconstruction(graph, fitting or targets, image, options, where)
+    sampling = find_sampling(graph, target)
     if sampling is None or sampling.z.size is None:
-        return "what it decodes does not come of one sampled tensor alone"
-    posterior, notes = posterior_of_sampling(graph, sampling, options, where)
-    z = sampling.z
-    return _build(graph, image, posterior, (graph, z, targets[0]), notes, where)
+        alone = Refusal(reason="what it decodes does not come of one sampled tensor alone")
+        return not_z_alone(graph, target) or (not_random(graph) if not unknown else alone)
+    try:
+        posterior, notes = posterior_of_sampling(graph, sampling, options, where)
+    except ModelError:
+        beside = not_z_alone(graph, target, sampling)
+        if beside is None:
+            raise
+        return beside
+    cut = (graph, sampling.z, target)
+    return _build(graph, image, posterior, cut, (*notes, *assumed), options, where)
 
 
 def _build(
@@ -180,14 +219,10 @@ def _build(
     posterior: Posterior,
     behind: tuple[FlatGraph, Value, Value],
     notes: tuple[str, ...],
+    options: SplitOptions,
     where: str,
 ) -> Halves:
     decoder_graph, z, target = behind
-    if image.size is None:
-        raise ModelError(
-            f"{where}: the encoder must have one input of a fixed shape; it takes "
-            f"{shape_text(image.shape)}. Build it with keras.Input((height, width, channels))."
-        )
     if target.size != image.size:
         raise ModelError(
             f"{where}: the encoder takes images of {shape_text(image.shape)}, the decoder gives "
@@ -207,18 +242,20 @@ def _build(
     ):
         if needs:
             raise ModelError(
-                f"{where}: the {name} needs {_listed(sorted(needs, key=id))} besides what a VAE's "
-                f"{name} takes: random numbers, or a condition. Only models of one image are "
-                "exported."
+                f"{where}: the {name} needs {listed(sorted(needs, key=id))} besides what a VAE's "
+                f"{name} takes: random numbers, or a condition. {CONDITIONAL}"
             )
     encoder, converted = build_encoder(graph, image, posterior, where)
-    decoder, added = build_decoder(decoder_graph, z, target, image.shape, where)
-    return Halves(encoder=encoder, decoder=decoder, notes=(*notes, *converted, *added))
+    decoder, added = build_decoder(
+        decoder_graph, z, target, image.shape, where, logits=options.logits
+    )
+    found = Halves(encoder=encoder, decoder=decoder, notes=(*notes, *converted, *added))
+    return convertible(found, where)
 
 
 def _open_random(traced: Traced) -> FlatGraph:
     """Look into layers of the user's own that draw random numbers."""
-    graph, _ = open_layers(traced, lambda _, step: is_random(step))
+    graph, _ = open_layers(with_fixed_layers(traced), lambda _, step: is_random(step))
     return graph
 
 
@@ -234,112 +271,33 @@ def _with_noise_given(graph: FlatGraph) -> FlatGraph | None:
             output_names=graph.output_names,
             items=graph.items,
         )
-        for target in _like_image(list(graph.outputs), image):
+        for target in like_image(list(graph.outputs), image):
             sampling = find_sampling(as_noise, target)
             if sampling is not None and measure_posterior(as_noise, sampling) is not None:
                 return as_noise
     return None
 
 
-def _half_graph(half: Any, name: str, where: str) -> FlatGraph:
-    traced = trace(half)
+def _traced(half: Any, name: str, where: str, shape: Shape | None) -> Traced:
+    traced = trace(half, shape)
     if traced.model is None:
         raise ModelError(
             f"{where}: the {name} is a {type(half).__name__} whose layers cannot be read: "
             f"{traced.reason}. Call the model once before it is saved, or build it as "
             "keras.Model(inputs, outputs)."
         )
-    return _open_random(traced) if name == "encoder" else open_layers(traced, lambda *_: False)[0]
+    return traced
 
 
-def _image(graph: FlatGraph, where: str) -> Value:
-    (image,) = _only(graph.inputs, "takes", "model", where)
-    return image
+def _check_size(graph: FlatGraph, where: str) -> None:
+    if len(graph.inputs) == 1 and graph.inputs[0].size is None:
+        raise ModelError(
+            f"{where}: takes images of {shape_text(graph.inputs[0].shape)}. {SAY_SIZE}"
+        )
 
 
-def _only(values: Any, verb: str, name: str, where: str) -> tuple[Value]:
+def _only(values: Any, name: str, where: str) -> tuple[Value]:
     found = tuple(dict.fromkeys(values))
     if len(found) == 1:
         return found
-    more = (
-        " A decoder that also takes a condition cannot be exported: bundles decode z alone."
-        if verb == "takes" and len(found) > 1
-        else ""
-    )
-    raise ModelError(f"{where}: the {name} {verb} {_listed(found)}; expected one tensor.{more}")
-
-
-def _listed(values: Any) -> str:
-    shapes = [shape_text(value.shape) for value in values]
-    return f"{len(shapes)} tensors ({', '.join(shapes)})" if len(shapes) != 1 else shapes[0]
-
-
-def _like_image(values: list[Value], image: Value) -> list[Value]:
-    exact = [value for value in values if value.shape == image.shape]
-    return exact or [v for v in values if v.size is not None and v.size == image.size]
-
-
-def _parts(model: Any) -> dict[str, Any]:
-    """The models, and layers of the user's own class, that a model holds, by attribute or name."""
-    found: dict[str, Any] = {}
-    for name, value in _named_parts(model):
-        if value is not model and not any(value is each for each in found.values()):
-            found.setdefault(name, value)
-    return found
-
-
-def _named_parts(model: Any) -> Iterator[tuple[str, Any]]:
-    for name, value in sorted(vars(model).items()):
-        if not name.startswith("_") and _may_be_half(value):
-            yield name, value
-    for layer in getattr(model, "layers", ()):
-        if _may_be_half(layer):
-            yield layer.name, layer
-
-
-def _may_be_half(value: Any) -> bool:
-    if not hasattr(value, "_layers"):
-        return False
-    return functional_of(value) is not None or bool(value._layers)
-
-
-def _pair_by_name(parts: dict[str, Any]) -> tuple[Any, Any] | None:
-    found = [
-        next((p for key, p in parts.items() if half in (key, p.name)), None)
-        for half in ("encoder", "decoder")
-    ]
-    return (found[0], found[1]) if None not in found else None
-
-
-def _pair_by_structure(parts: dict[str, Any]) -> tuple[Any, Any] | None:
-    """The only two parts of which one makes of the image what the other makes it from."""
-    graphs = {
-        key: open_layers(traced, lambda *_: False)[0]
-        for key, part in parts.items()
-        for traced in [trace(part)]
-        if traced.model is not None
-    }
-    pairs = [
-        (parts[first], parts[second])
-        for first, before in graphs.items()
-        for second, behind in graphs.items()
-        if first != second and _fit(before, behind)
-    ]
-    return pairs[0] if len(pairs) == 1 else None
-
-
-def _fit(before: FlatGraph, behind: FlatGraph) -> bool:
-    if len(before.inputs) != 1 or len(behind.inputs) != 1 or len(set(behind.outputs)) != 1:
-        return False
-    size, z = before.inputs[0].size, behind.inputs[0].size
-    sizes = [value.size for value in dict.fromkeys(before.outputs)]
-    heads = sizes.count(z) >= 2 or (z is not None and 2 * z in sizes)
-    return size is not None and size == behind.outputs[0].size and z != size and heads
-
-
-def _is_plain(encoder: Any, decoder: Any) -> bool:
-    """Whether both are what is wanted already."""
-    if functional_of(encoder) is None or functional_of(decoder) is None:
-        return False
-    output = functional_of(encoder).output
-    return isinstance(output, dict) and set(output) == {"z_mean", "z_log_var"}
+    raise ModelError(f"{where}: the {name} takes {listed(found)}; expected one. {CONDITIONAL}")

@@ -83,6 +83,13 @@ class Step:
         """Its name, behind those of the models that it is in."""
         return "/".join((*self.path, str(self.operation.name)))
 
+    @property
+    def is_called_for_training(self) -> bool:
+        """Whether its author called it with `training=True`, which is no layer's own default."""
+        told = self.node.arguments.kwargs.get("training") is True
+        default = inspect.signature(self.operation.call).parameters.get("training")
+        return told and default is not None and default.default is not True
+
     def call(self, tensors: Sequence[Any], *, training: bool = False) -> list[Any]:
         """Call the layer again, on other tensors, as it was called here but at inference.
 

@@ -14,6 +14,7 @@ from vae_edge.errors import ModelError
 from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, Value, flatten, functional_of
 from vae_edge.splitting.heads import simplified, to_log_var, z_tensors
+from vae_edge.splitting.making_anew import float_types, made_anew, odd_names
 from vae_edge.splitting.sampling import Posterior
 from vae_edge.splitting.stand_ins import missing_of
 from vae_edge.splitting.tracing import open_layers
@@ -51,7 +52,7 @@ def build_encoder(
     posterior = simplified(posterior)
     wanted = [posterior.mean.value, posterior.spread.value]
     _check_known(graph, graph.needed(wanted, [image]), "encoder", where)
-    notes = _conversion_notes(posterior)
+    notes = (*_training_notes(graph, wanted, [image]), *_conversion_notes(posterior))
     if _is_plain(graph, image, given):
         return graph.model, notes
     keras: Any = importlib.import_module("keras")
@@ -69,9 +70,23 @@ def build_encoder(
 
 
 def build_decoder(
-    graph: FlatGraph, z: Value, target: Value, image_shape: tuple[int | None, ...], where: str
+    graph: FlatGraph,
+    z: Value,
+    target: Value,
+    image_shape: tuple[int | None, ...],
+    where: str,
+    *,
+    logits: bool = False,
 ) -> tuple[Any, tuple[str, ...]]:
     """Give the model from z to the reconstruction, and what was added to it.
+
+    Args:
+        graph: to cut from.
+        z: where to cut.
+        target: what is decoded.
+        image_shape: what it is reshaped to, if it is another.
+        where: which model, for messages.
+        logits: whether a sigmoid belongs behind it.
 
     Raises:
         ModelError: a layer whose code is not at hand is needed, or the cut cannot be built.
@@ -82,15 +97,20 @@ def build_decoder(
         (c for c in graph.calls if c.inputs == (z,) and tuple(c.outputs) == (target,)), None
     )
     reshape = target.shape != image_shape and _count(target.shape) == _count(image_shape)
-    notes = (
+    notes: tuple[str, ...] = (
         (f"the decoder gives {target.shape}; it was reshaped to the image's {image_shape}.",)
         if reshape
         else ()
     )
+    notes += _training_notes(graph, [target], [z]) if whole is None else ()
     if whole is not None and functional_of(whole.model) is not None:
         inner = flatten(Traced(model=whole.model))
-        return build_decoder(inner, inner.inputs[0], inner.outputs[0], image_shape, where)
-    if len(z.shape) == 1 and not reshape and _is_whole(graph, z, target):
+        ends = (inner.inputs[0], inner.outputs[0])
+        return build_decoder(inner, *ends, image_shape, where, logits=logits)
+    if logits:
+        _check_unbounded(target, where)
+        notes += ("a sigmoid was put behind the decoder, which gives logits.",)
+    if len(z.shape) == 1 and not reshape and not logits and _is_whole(graph, z, target):
         return graph.model, notes
 
     def build() -> Any:
@@ -101,9 +121,22 @@ def build_decoder(
         (made,) = graph.run({z: start}, [target])
         if reshape:
             made = keras.layers.Reshape(image_shape, name="reconstruction_as_image")(made)
+        if logits:
+            made = keras.layers.Activation("sigmoid", name="sigmoid_of_logits")(made)
         return keras.Model(source, made, name="decoder")
 
     return _built(build, "decoder", where), notes
+
+
+def _check_unbounded(target: Value, where: str) -> None:
+    step = target.step
+    activation = getattr(getattr(step, "operation", None), "activation", None)
+    name = getattr(activation, "__name__", "linear")
+    if name != "linear":
+        raise ModelError(
+            f"{where}: --logits: the decoder ends in the activation {name}, so that it gives no "
+            "logits. Leave the option out."
+        )
 
 
 def _is_whole(graph: FlatGraph, source: Value, target: Value) -> bool:
@@ -135,6 +168,16 @@ def _is_plain(graph: FlatGraph, image: Value, posterior: Posterior) -> bool:
         and named.get("z_mean") is posterior.mean.value
         and named.get("z_log_var") is posterior.spread.value
     )
+
+
+def _training_notes(graph: FlatGraph, wanted: list[Value], given: list[Value]) -> tuple[str, ...]:
+    """Say of which layers a half leaves out what their author asked to happen at inference too."""
+    needed = graph.needed(wanted, given)
+    names = [s.label for s in graph.steps if s in needed and s.is_called_for_training]
+    if not names:
+        return ()
+    told = f"without what is random: {', '.join(names)}."
+    return (f"called with training=True, and read as at inference, {told}",)
 
 
 def _conversion_notes(posterior: Posterior) -> tuple[str, ...]:
@@ -210,6 +253,26 @@ def _check_known(graph: FlatGraph, steps: set[Step], name: str, where: str) -> N
             "be cut away. Name the module or file that defines and registers it with --import "
             "(which runs it); a Lambda has to become a layer of your own class first."
         )
+
+
+def convertible(halves: Halves, where: str) -> Halves:
+    """Build halves anew whose float types or names stand in the way of converters, and say so.
+
+    Raises:
+        ModelError: a half is quantized already, or cannot be built anew.
+    """
+    found = {"encoder": halves.encoder, "decoder": halves.decoder}
+    notes = dict[str, None]()
+    for name, half in tuple(found.items()):
+        types, names = float_types(half, f"{where}: its {name}"), odd_names(half)
+        if types:
+            notes[
+                f"the model computes in {', '.join(types)}; its weights were taken into one that "
+                "computes in float32, which is what artifacts are made of and compared with."
+            ] = None
+        if types or names:
+            found[name] = made_anew(half, f"{where}: its {name}")
+    return Halves(encoder=found["encoder"], decoder=found["decoder"], notes=(*halves.notes, *notes))
 
 
 def check_halves(halves: Halves, where: str) -> None:

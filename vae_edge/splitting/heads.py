@@ -13,13 +13,21 @@ from vae_edge.split_options import Scale
 from vae_edge.splitting.flat_graph import FlatGraph, Value
 from vae_edge.splitting.sampling import Part, Posterior, behind_identities
 
-__all__ = ["Named", "by_name", "scale_of_name", "simplified", "to_log_var", "z_tensors"]
+__all__ = [
+    "Named",
+    "by_name",
+    "is_mean_name",
+    "scale_of_name",
+    "simplified",
+    "to_log_var",
+    "z_tensors",
+]
 
 _MEANS = {"mean", "means", "mu", "mus", "loc"}
 _STDS = {"std", "stds", "stddev", "stdev", "sigma", "sigmas", "scale"}
 _VARIANCES = {"var", "vars", "variance"}
-_LOG_VARS = ("logvar", "lnvar", "logsigma2", "logsigmasq", "logsquaredsigma", "logstdsq")
-_LOG_STDS = ("logstd", "logsigma", "logscale", "lnstd", "lnsigma")
+_LOG_VARS = ("logvar", "lnvar", "logsigma2", "logsigmasq", "logsquaredsigma", "logstdsq", "varlog")
+_LOG_STDS = ("logstd", "logsigma", "logscale", "lnstd", "lnsigma", "stdlog", "sigmalog", "scalelog")
 _EXACT_HALF = 0.5
 
 
@@ -45,7 +53,7 @@ def scale_of_name(name: str) -> Scale | None:
     """Give what a name says of a spread; None where it says nothing."""
     tokens = _tokens(name)
     joined = "".join(tokens)
-    if any(each in joined for each in _LOG_VARS):
+    if "lv" in tokens or any(each in joined for each in _LOG_VARS):
         return Scale.LOG_VAR
     if any(each in joined for each in _LOG_STDS):
         return Scale.LOG_STD
@@ -55,7 +63,8 @@ def scale_of_name(name: str) -> Scale | None:
     return Scale.VARIANCE if bare & _VARIANCES else None
 
 
-def _is_mean(name: str) -> bool:
+def is_mean_name(name: str) -> bool:
+    """Say whether a name is that of a mean."""
     bare = {token.rstrip("0123456789") for token in _tokens(name)}
     joined = "".join(_tokens(name))
     return scale_of_name(name) is None and bool(
@@ -65,7 +74,7 @@ def _is_mean(name: str) -> bool:
 
 def by_name(outputs: Sequence[Named]) -> Posterior | None:
     """Read the posterior from names, if just one output is a mean by them and just one a spread."""
-    means = [each for each in outputs if any(map(_is_mean, each.names))]
+    means = [each for each in outputs if any(map(is_mean_name, each.names))]
     spreads = [
         (each, scale)
         for each in outputs

@@ -6,12 +6,15 @@ they are not installed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
+import re
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +37,7 @@ from vae_edge.splitting.stand_ins import stand_in_class
 __all__ = ["Loaded", "import_keras", "load_model"]
 
 _PARTS_ROOT = "vae_edge_parts"
+_POLICIES = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +128,54 @@ def _load(keras: Any, archive: Archive, config: dict[str, Any], custom: dict[str
             out.writestr(CONFIG, json.dumps(config))
             archive.copy_weights(out)
         try:
-            return keras.saving.load_model(
-                checked, custom_objects=custom, compile=False, safe_mode=True
-            )
+            with _policy_of(keras, config):
+                return keras.saving.load_model(
+                    checked, custom_objects=custom, compile=False, safe_mode=True
+                )
         except Exception as error:  # Keras raises whatever the damaged part happens to cause
             raise _not_loaded(keras, archive, error) from error
+
+
+@contextlib.contextmanager
+def _policy_of(keras: Any, config: dict[str, Any]) -> Iterator[None]:
+    """Load under the policy that most layers have.
+
+    A layer of the user's own makes its inner layers under the policy that is set then, as it did
+    when the model was built.
+    """
+    before = keras.config.dtype_policy()
+    counted = Counter(_policies(config)).most_common(1)
+    if counted and counted[0][0] in _POLICIES:
+        keras.config.set_dtype_policy(counted[0][0])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _policies(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        inner = value.get("config")
+        if value.get("class_name") == "DTypePolicy" and isinstance(inner, dict):
+            yield str(inner.get("name"))
+        for each in value.values():
+            yield from _policies(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _policies(each)
 
 
 def _not_loaded(keras: Any, archive: Archive, error: Exception) -> ModelError:
     by = f"Keras {archive.keras_version}" if archive.keras_version else "an unknown Keras"
     oldest = ".".join(map(str, OLDEST_KERAS))
+    other = (
+        ", or that release writes what this one cannot read (files of Keras "
+        f"{oldest} and later are tested)"
+    ) * (archive.keras_version != keras.__version__)
     return ModelError(
         f"{archive.path}: was saved by {by} and cannot be loaded by Keras {keras.__version__}: "
         f"{_short(error)} Either the file is damaged, or its custom layers were saved with other "
-        "code than they are loaded with, or that release writes what this one cannot read (files "
-        f"of Keras {oldest} and later are tested). Save the model again where it was trained."
+        f"code than they are loaded with{other}. Save the model again where it was trained."
     )
 
 
@@ -220,6 +257,9 @@ def _parts_class(checked: CheckedConfig, groups: tuple[str, ...], path: Path) ->
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    # Keras says what was being made first, at length, and then what went wrong.
+    text = text.rsplit("Exception encountered: ", maxsplit=1)[-1]
+    text = " ".join(text.split()) or type(error).__name__
     text = text if len(text) <= 300 else text[:297] + "..."
     return text if text.endswith(".") else f"{text}."

@@ -82,17 +82,19 @@ def find_z(graph: FlatGraph, name: str, size: int, where: str) -> Value:
 
 def candidates(graph: FlatGraph) -> str:
     """List the layers whose output may be a head or z, with their shapes."""
+    vectors = any(len(value.shape) == 1 for step in graph.steps for value in step.outputs)
     flat = [
         f"{step.label} {shape_text(value.shape)}"
         if len(step.outputs) == 1
         else f"{step.label}:{value.index} {shape_text(value.shape)}"
         for step in graph.steps
         for value in step.outputs
-        if len(value.shape) == 1
+        if len(value.shape) == 1 or not vectors
     ]
     shown = ", ".join(flat[:_MOST_LISTED])
     more = f" and {len(flat) - _MOST_LISTED} more" if len(flat) > _MOST_LISTED else ""
-    return f"Layers that give a vector: {shown or 'none'}{more}."
+    kind = "Layers that give a vector" if vectors else "Layers"
+    return f"{kind}: {shown or 'none'}{more}."
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "find_sampling",
     "is_random",
     "measure_posterior",
+    "noise_layers",
     "random_steps",
 ]
 
@@ -108,6 +109,16 @@ def random_steps(graph: FlatGraph) -> list[Step]:
     return [step for step in graph.steps if is_random(step)]
 
 
+def noise_layers(graph: FlatGraph) -> list[Step]:
+    """Give Keras's layers of noise that were called so that they add it at inference too."""
+    keras: Any = importlib.import_module("keras")
+    return [
+        step
+        for step in graph.steps
+        if isinstance(step.operation, keras.layers.GaussianNoise) and step.is_called_for_training
+    ]
+
+
 def is_random(step: Step) -> bool:
     """Say whether a step draws random numbers at inference."""
     if not _is_candidate(step):
@@ -178,6 +189,11 @@ def find_sampling(graph: FlatGraph, target: Value | None = None) -> Sampling | N
     found = _cut(graph, random, target)
     if found is not None or random or graph.noise:
         return found
+    # Noise that is added to the image or between layers is none that z is sampled with.
+    noisy = [c for step in noise_layers(graph) for c in [_cut(graph, [step], target)] if c]
+    measured = [cut for cut in noisy if measure_posterior(graph, cut) is not None]
+    if measured:
+        return measured[0] if len(measured) == 1 else None
     # Nothing is known to be random; then layers that nothing is known of may be.
     unknown = [step for step in graph.steps if missing_of(step.operation) is not None]
     cuts = [cut for step in unknown for cut in [_cut(graph, [step], target)] if cut is not None]
@@ -210,6 +226,8 @@ def _cut(graph: FlatGraph, random: list[Step], target: Value | None) -> Sampling
         return None
     between = [step for step in graph.steps if step in graph.needed([z])]
     between = [step for step in between if any(value in drawn for value in step.outputs)]
+    # Zeros that noise is added to are none of the heads, though a layer makes them from one.
+    between = [s for s in graph.steps if s in between or _feeds_constant(s, between)]
     inner = {value for step in between for value in step.outputs} | set(graph.noise)
     heads = dict.fromkeys(
         value
@@ -220,6 +238,20 @@ def _cut(graph: FlatGraph, random: list[Step], target: Value | None) -> Sampling
     )
     known = all(missing_of(step.operation) is None for step in between)
     return Sampling(z=z, heads=tuple(heads), known=known)
+
+
+def _feeds_constant(step: Step, into: list[Step]) -> bool:
+    """Whether a step gives others what does not depend on what it is given."""
+    fed = any(value in each.inputs for each in into for value in step.outputs)
+    if not fed or missing_of(step.operation) is not None or is_own(step.operation):
+        return False
+    rng = np.random.default_rng(0)
+    feeds = [rng.random((4, *(n or 1 for n in v.shape))).astype(np.float32) for v in step.inputs]
+    try:
+        made = [np.asarray(tensor) for tensor in step.call(feeds)]
+    except Exception:  # noqa: BLE001  a layer that takes no such rows is no constant
+        return False
+    return all(array.shape[:1] == (4,) and (array == array[:1]).all() for array in made)
 
 
 def _decides(graph: FlatGraph, value: Value, target: Value, random: list[Step]) -> bool:

@@ -11,7 +11,7 @@ from unittest import mock
 
 from vae_edge.splitting.flat_graph import FlatGraph, Step, Traced, flatten, functional_of, is_own
 
-__all__ = ["fixed_input_shape", "open_layers", "trace"]
+__all__ = ["fixed_input_shape", "open_layers", "trace", "trace_call"]
 
 _RANDOM = ("normal", "truncated_normal", "uniform")
 
@@ -20,7 +20,7 @@ def trace(model: Any, shape: tuple[int | None, ...] | None = None) -> Traced:
     """Give a functional model of what a model computes at inference.
 
     Random numbers that its `call` draws become inputs, so that what needs none of them can be
-    told from what does.
+    told from what does. Losses that it adds are left out.
 
     Args:
         model: any Keras layer or model.
@@ -35,22 +35,34 @@ def trace(model: Any, shape: tuple[int | None, ...] | None = None) -> Traced:
             reason="it has never been called, or takes more than one tensor, so its input is not "
             "known",
         )
+    return trace_call(model.call, shape, model.name)
+
+
+def trace_call(call: Callable[..., Any], shape: tuple[int | None, ...], name: str) -> Traced:
+    """Give a functional model of what a function of one tensor computes at inference.
+
+    Args:
+        call: a model's `call`, or another method of it.
+        shape: of one input row.
+        name: what to call the model.
+    """
     keras: Any = importlib.import_module("keras")
     image = keras.Input(shape, name="input")
     try:
-        with _symbolic_noise() as noise:
-            parameters = inspect.signature(model.call).parameters
+        with _symbolic_noise() as noise, _no_losses():
+            parameters = inspect.signature(call).parameters
             options = {"training": False} if "training" in parameters else {}
-            outputs = model.call(image, **options)
+            outputs = call(image, **options)
         return Traced(
-            model=keras.Model([image, *noise] if noise else image, outputs, name=model.name),
+            model=keras.Model([image, *noise] if noise else image, outputs, name=name),
             noise=len(noise),
         )
     except Exception as error:  # noqa: BLE001  whatever the user's code raises on a symbolic tensor
         text = " ".join(str(error).split())
+        what = getattr(call, "__name__", "call")
         return Traced(
             model=None,
-            reason="its call() cannot be followed on a symbolic tensor, as it could if it used "
+            reason=f"its {what}() cannot be followed on a symbolic tensor, as it could if it used "
             f"Keras layers and keras.ops only ({type(error).__name__}: {text[:200]})",
         )
 
@@ -111,6 +123,14 @@ def _alike(step: Step, inner: Traced) -> bool:
     """Whether what was traced gives what the call gave, by its shapes."""
     shapes = [tuple(tensor.shape) for tensor in functional_of(inner.model).outputs]
     return shapes == [tuple(tensor.shape) for tensor in step.node.outputs]
+
+
+@contextlib.contextmanager
+def _no_losses() -> Iterator[None]:
+    """Let `add_loss` do nothing: it refuses symbolic tensors, and no artifact has a loss."""
+    keras: Any = importlib.import_module("keras")
+    with mock.patch.object(keras.layers.Layer, "add_loss", return_value=None):
+        yield
 
 
 @contextlib.contextmanager

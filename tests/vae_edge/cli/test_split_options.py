@@ -51,8 +51,90 @@ def test_two_files_and_named_layers_go_from_export_to_parity(run_cli, options, h
     assert "All 3 passed" in judged.out
     assert "not the file that the bundle was exported from" not in judged.err
 
+    report = tmp_path / "report.json"
+    measured = run_cli(
+        "benchmark", out, *options, "--rounds", 2, "--component", "encoder", "--out", report
+    )
+    assert measured.code == 0, measured.err
+    assert "not the model that the bundle was exported from" not in measured.err
+    reference = json.loads(report.read_text())["reference"]
+    assert (reference["measured"], reference["matches_bundle"]) == (True, True)
+    assert reference["note"] == f"{halves / 'encoder.keras'}, {halves / 'decoder.keras'}"
 
-@pytest.mark.parametrize("command", ["export", "parity", "explain"])
+
+OWN_LAYERS = """
+import keras
+
+
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return 2.0 * inputs
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Halves for any size, with an unregistered layer and two tensors of logits; their options."""
+    import keras
+
+    from vae_edge.splitting.custom_code import import_modules
+
+    layers = keras.layers
+    directory = tmp_path_factory.mktemp("own")
+    source = directory / "own_layers.py"
+    source.write_text(OWN_LAYERS)
+    (module,) = import_modules([str(source)])
+    image = keras.Input((None, None, 1))
+    heads = {
+        name: layers.Conv2D(1, 3, strides=2, padding="same", name=f"{name}_head")(image)
+        for name in ("z_mean", "z_log_var")
+    }
+    z = keras.Input((None, None, 1))
+    up = module.Doubled()(layers.UpSampling2D()(z))
+    logits = [layers.Conv2D(1, 3, padding="same", name=name)(up) for name in ("this", "that")]
+    keras.Model(image, heads).save(directory / "encoder.keras")
+    keras.Model(z, logits).save(directory / "decoder.keras")
+    return (
+        *("--encoder", directory / "encoder.keras", "--decoder", directory / "decoder.keras"),
+        *("--import", source, "--logits", "--image-shape", "8,8,1", "--reconstruction", "that"),
+    )
+
+
+def test_what_is_said_of_a_model_holds_in_every_command(run_cli, own, tmp_path):
+    out, report = tmp_path / "bundle", tmp_path / "report.json"
+    ran = run_cli(
+        *("export", *own, "--format", "onnx", "--precision", "float32", "--out", out),
+        *("--calibration", "samples", "--no-benchmark", "--json"),
+    )
+    assert ran.code == 0, ran.err
+    model = json.loads(ran.out)["manifest"]["model"]
+    assert (model["image_shape"], model["latent_dim"]) == ([8, 8, 1], 16)
+    assert model["preprocessing"]["likelihood"] == "bernoulli"  # behind the sigmoid
+    judged = run_cli("parity", out, *own)
+    assert judged.code == 0, judged.err
+    assert "All 3 passed" in judged.out
+    measured = run_cli("benchmark", out, *own, "--rounds", 2, "--out", report)
+    assert measured.code == 0, measured.err
+    found = {each["name"] for each in json.loads(report.read_text())["candidates"]}
+    assert any("keras" in name.lower() for name in found)
+
+
+@pytest.mark.parametrize("command", ["parity", "benchmark"])
+def test_how_to_take_apart_is_refused_without_a_model(run_cli, tiny_bundle, command):
+    ran = run_cli(command, tiny_bundle, "--z-mean", "mu", "--z-log-var", "sigma")
+    assert ran.code == 2
+    assert "go with --reference MODEL, or with --encoder and --decoder" in ran.err
+
+
+@pytest.mark.parametrize("text", ["64x64x3", "64,-1,3", "", "a,b"])
+def test_shape_that_is_none_is_refused(run_cli, tmp_path, text):
+    ran = run_cli("export", tmp_path / "any.keras", "--image-shape", text)
+    assert ran.code == 2
+    assert "--image-shape" in ran.err
+    assert "expected whole numbers, e.g. 64,64,3" in ran.err
+
+
+@pytest.mark.parametrize("command", ["export", "parity", "explain", "benchmark"])
 def test_one_half_without_the_other_is_refused(run_cli, tiny_bundle, command):
     target = () if command == "export" else (tiny_bundle,)
     ran = run_cli(command, *target, "--encoder", "encoder.keras")

@@ -181,22 +181,3 @@ def test_import_that_fails_is_said(tmp_path, content, message):
         import_modules([str(path)])
     with pytest.raises(ModelError, match=r"--import no_such_module_at_all: .*ModuleNotFound"):
         import_modules(["no_such_module_at_all"])
-
-
-def test_file_for_workers_needs_no_options(builder, own, saved, images, values, tmp_path):
-    from vae_edge.splitting import SplitOptions, load, split
-    from vae_edge.splitting.saving import file_for_workers
-
-    vae = load(saved[2] / "whole.keras")
-    options = SplitOptions(imports=("some_module",))
-    with file_for_workers(vae, saved[2] / "whole.keras", options) as path:
-        again = load(path)
-    check(again, saved, images, values)
-    assert again.notes == ()
-    with file_for_workers(vae, tmp_path / "x.keras", SplitOptions()) as path:
-        assert path == tmp_path / "x.keras"
-    z = builder.keras.Input((2,))
-    decoder = builder.keras.Model(z, builder.decode(own.Noise()(z) * 0.0 + z))
-    kept = split(saved[0], decoder)
-    with file_for_workers(kept, None, options) as path:
-        assert path is None
