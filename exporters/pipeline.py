@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -174,8 +176,7 @@ def export_bundle(
             # What a converter wrote and the runtime does not open is as good as not converted.
             except (ExportError, ArtifactError) as error:
                 left_out.append(LeftOut(file=file, reason=str(error)))
-            # Compiled graphs refer to themselves, and hold all weights.
-            gc.collect()
+            _give_back()
         left_out = [_beside(each, records) for each in left_out]
         if not records:
             raise ExportError(_nothing_left(left_out))
@@ -200,6 +201,16 @@ def export_bundle(
             manifest = _selected(manifest, select(manifest), writer)
         writer.stage(manifest)
         return ExportResult(bundle=writer.publish(), parity=parity, left_out=tuple(left_out))
+
+
+def _give_back() -> None:
+    """Give memory that an artifact took back to the system, for the next one to have it whole."""
+    # Compiled graphs refer to themselves, and hold all weights.
+    gc.collect()
+    # glibc keeps what is freed between blocks in use.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _within(step: str, on_detail: OnStep, detail: str) -> None:
