@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +15,7 @@ from exporters.progress import listening
 from exporters.registry import check_combinations, exporter_of
 from exporters.representative import Representative, calibration_latents, make_golden
 from vae_edge._version import __version__
+from vae_edge.allocator import give_memory_back
 from vae_edge.bundle import Bundle, sha256_of
 from vae_edge.bundle_writer import BundleWriter, check_destination, check_replacement
 from vae_edge.errors import ArtifactError, ExportError
@@ -176,7 +175,9 @@ def export_bundle(
             # What a converter wrote and the runtime does not open is as good as not converted.
             except (ExportError, ArtifactError) as error:
                 left_out.append(LeftOut(file=file, reason=str(error)))
-            _give_back()
+            # Compiled graphs refer to themselves, and hold all weights.
+            gc.collect()
+            give_memory_back()
         left_out = [_beside(each, records) for each in left_out]
         if not records:
             raise ExportError(_nothing_left(left_out))
@@ -201,16 +202,6 @@ def export_bundle(
             manifest = _selected(manifest, select(manifest), writer)
         writer.stage(manifest)
         return ExportResult(bundle=writer.publish(), parity=parity, left_out=tuple(left_out))
-
-
-def _give_back() -> None:
-    """Give memory that an artifact took back to the system, for the next one to have it whole."""
-    # Compiled graphs refer to themselves, and hold all weights.
-    gc.collect()
-    # glibc keeps what is freed between blocks in use.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
 
 
 def _within(step: str, on_detail: OnStep, detail: str) -> None:

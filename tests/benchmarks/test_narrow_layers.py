@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.narrow_layers import cases, main
+from benchmarks.narrow_layers import main
+from exporters.narrow_layers import narrow_layers
 from vae_edge.runners.registry import open_artifact_bytes
 
 pytestmark = pytest.mark.host
 
 
 def test_both_forms_of_a_layer_compute_the_same():
-    found = list(cases([3], [8], [2]))
+    found = list(narrow_layers([3], [8], [2]))
     assert [case.form for case in found] == [
         *("tflite", "onnx x86", "onnx arm64"),
         *("onnx x86", "onnx arm64") * 2,

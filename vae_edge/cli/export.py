@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vae_edge.allocator import keep_little
 from vae_edge.cli.console import interruptible, note, progress, quiet, results
 from vae_edge.cli.data_sources import (
     AUTO,
@@ -319,6 +320,7 @@ def run_export(
     if budget is not None:
         check_reselection(plan.destination, plan.replace)
     check_calibration(calibration)
+    keep_little()
     with progress() as display:
         task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
 
