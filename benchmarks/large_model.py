@@ -23,7 +23,7 @@ __all__ = ["build", "main"]
 
 _LATENTS = 512
 _SIDE = 64
-_MEGABYTE = 1 << 20
+_MEBIBYTE = 1 << 20
 
 
 def build() -> Any:
@@ -81,12 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         process = subprocess.Popen(command)  # noqa: S603  our own interpreter and options
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-    peak = usage.ru_maxrss * 1024 / _MEGABYTE
+    peak = usage.ru_maxrss * 1024 / _MEBIBYTE
     sys.stdout.write(
         f"parameters   {count / 1e6:.1f} million\n"
         f"exit code    {os.waitstatus_to_exitcode(status)}\n"
         f"time         {seconds:.0f} s; {usage.ru_utime + usage.ru_stime:.0f} s of all cores\n"
-        f"peak memory  {peak:.0f} MB\n"
+        f"peak memory  {peak:.0f} MiB\n"
     )
     return 0
 
