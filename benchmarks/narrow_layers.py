@@ -4,8 +4,8 @@
 convolution behind a small layer of an image of 32x32, in float32, whole and as maps; then, for
 ONNX, one behind a transposed convolution, with the maps of single pixels and of blocks, as
 `--target x86` and as `arm64` writes it. It prints how many times faster the second of each is. The
-files stay in `--out`, for `python -m benchmarks.instructions ROOT OUT/split --against OUT/whole`
-to count.
+files stay in `--out`, for `python -m benchmarks.instructions` to count: those in `whole`, then
+those of the same names in `split`.
 """
 
 from __future__ import annotations

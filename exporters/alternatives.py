@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from exporters.lowering.base import LoweringPass
-from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
 from exporters.lowering.conv_as_product import ConvAsProduct
 from exporters.lowering.dense_as_conv import DenseAsConv
 from exporters.lowering.interleave_by_concat import InterleaveByConcat
@@ -20,7 +19,7 @@ from exporters.lowering.simplify_shapes import SimplifyShapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.split_weights import SplitWeights
 from exporters.lowering.sum_by_convolution import SumByConvolution
-from exporters.profiles import Profile, profile_for
+from exporters.profiles import TO_ONNX, TO_QLINEAR, Profile, profile_for
 from exporters.quantization.recipes import Recipe, recipe_for
 from vae_edge.terms import Component, Format, Precision, Target
 
@@ -112,13 +111,6 @@ def all_choices() -> Iterator[Choice]:
 _ENCODER = recipe_for(Component.ENCODER)
 _DECODER = recipe_for(Component.DECODER)
 _PLAIN = replace(_DECODER, distill=False)
-_TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
-_TO_QLINEAR = (
-    SimplifyShapes(),
-    ChannelsFirst(),
-    RemoveTransposes(permute_dense=False),
-    SimplifyShapes(),
-)
 
 
 def _decoder(
@@ -199,28 +191,28 @@ ALTERNATIVES: tuple[Alternative, ...] = (
             ("distilled with ranges as observed", replace(_DECODER, search=False)),
         )
     ),
-    _decoder(_ONNX, _FLOAT32, "not lowered, shapes static", *_TO_ONNX),
-    _decoder(_ONNX, _FLOAT32, "phases as products", *_PHASES, ConvAsProduct(), *_TO_ONNX),
-    _decoder(_ONNX, _FLOAT32, "rows, last layer as maps", *_ROWS, SplitNarrowConv(), *_TO_ONNX),
+    _decoder(_ONNX, _FLOAT32, "not lowered, shapes static", *TO_ONNX),
+    _decoder(_ONNX, _FLOAT32, "phases as products", *_PHASES, ConvAsProduct(), *TO_ONNX),
+    _decoder(_ONNX, _FLOAT32, "rows, last layer as maps", *_ROWS, SplitNarrowConv(), *TO_ONNX),
     _decoder(
         _ONNX,
         _FLOAT32,
         "phases put in their places, last layer as maps",
-        *(LowerConvTranspose(), SplitNarrowConv(), InterleaveByConcat(flat_rows=True), *_TO_ONNX),
+        *(LowerConvTranspose(), SplitNarrowConv(), InterleaveByConcat(flat_rows=True), *TO_ONNX),
     ),
     _decoder(
         _ONNX,
         _INT8,
         "phases put in their places, last layer as maps",
-        *(*_PHASES, _NARROW_INT8, *_TO_QLINEAR),
+        *(*_PHASES, _NARROW_INT8, *TO_QLINEAR),
     ),
     _decoder(
         _ONNX,
         _INT8,
         "rows put in their places, last layer as maps",
-        *(*_ROWS, _NARROW_INT8, *_TO_QLINEAR),
+        *(*_ROWS, _NARROW_INT8, *TO_QLINEAR),
     ),
-    _decoder(_ONNX, _INT8, "phases, last layer in one piece", *_PHASES, *_TO_QLINEAR),
+    _decoder(_ONNX, _INT8, "phases, last layer in one piece", *_PHASES, *TO_QLINEAR),
     _encoder(_TFLITE, _INT8, "heads as dense layers", MergeHeads(), SimplifyShapes()),
     _encoder(
         _TFLITE,

@@ -13,14 +13,13 @@ import numpy as np
 
 from exporters.graph import Activation, Conv, ConvTranspose, Graph, Node, Op
 from exporters.lowering.base import LoweringPass, run_passes
-from exporters.lowering.channels_first import ChannelsFirst, RemoveTransposes
 from exporters.lowering.conv_as_product import ConvAsProduct
 from exporters.lowering.interleave_by_concat import InterleaveByConcat
 from exporters.lowering.lower_conv_transpose import LowerConvTranspose
-from exporters.lowering.simplify_shapes import SimplifyShapes
 from exporters.lowering.split_narrow_conv import SplitNarrowConv
 from exporters.lowering.sum_by_convolution import SumByConvolution
 from exporters.onnx_writer import write_onnx
+from exporters.profiles import TO_ONNX
 from exporters.quantization.plan import QuantizationPlan
 from exporters.tflite_writer import write_tflite
 from vae_edge.terms import Format
@@ -28,16 +27,15 @@ from vae_edge.terms import Format
 __all__ = ["NarrowLayer", "narrow_layers"]
 
 _SIZE, _SMALL = 32, 16
-_TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
 _SPLIT = SplitNarrowConv(max_maps=10_000)
 _BLOCKS = SplitNarrowConv(max_maps=10_000, block_growth=1e9)
 _FORMS: dict[str, tuple[Format, tuple[LoweringPass, ...], tuple[LoweringPass, ...]]] = {
     "tflite": (Format.TFLITE, (), (_SPLIT, SumByConvolution())),
-    "onnx x86": (Format.ONNX, _TO_ONNX, (_SPLIT, *_TO_ONNX)),
+    "onnx x86": (Format.ONNX, TO_ONNX, (_SPLIT, *TO_ONNX)),
     "onnx arm64": (
         Format.ONNX,
-        (ConvAsProduct(), *_TO_ONNX),
-        (_SPLIT, ConvAsProduct(), *_TO_ONNX),
+        (ConvAsProduct(), *TO_ONNX),
+        (_SPLIT, ConvAsProduct(), *TO_ONNX),
     ),
 }
 _PHASES, _PLACES = LowerConvTranspose(), InterleaveByConcat()
@@ -46,13 +44,13 @@ _POINTWISE = SplitNarrowConv(max_maps=10_000, block_growth=1e9, pointwise=True)
 _BLOCK_FORMS: dict[str, tuple[Format, tuple[LoweringPass, ...], tuple[LoweringPass, ...]]] = {
     "onnx x86": (
         Format.ONNX,
-        (_PHASES, _SPLIT, _FLAT, *_TO_ONNX),
-        (_PHASES, _POINTWISE, _FLAT, *_TO_ONNX),
+        (_PHASES, _SPLIT, _FLAT, *TO_ONNX),
+        (_PHASES, _POINTWISE, _FLAT, *TO_ONNX),
     ),
     "onnx arm64": (
         Format.ONNX,
-        (_PHASES, _SPLIT, _PLACES, ConvAsProduct(), *_TO_ONNX),
-        (_PHASES, _BLOCKS, _PLACES, ConvAsProduct(), *_TO_ONNX),
+        (_PHASES, _SPLIT, _PLACES, ConvAsProduct(), *TO_ONNX),
+        (_PHASES, _BLOCKS, _PLACES, ConvAsProduct(), *TO_ONNX),
     ),
 }
 

@@ -27,7 +27,7 @@ from exporters.lowering.split_weights import SplitWeights
 from exporters.lowering.sum_by_convolution import SumByConvolution
 from vae_edge.terms import Format, Precision, Target
 
-__all__ = ["PREPARE", "Profile", "profile_for"]
+__all__ = ["PREPARE", "TO_ONNX", "TO_QLINEAR", "Profile", "profile_for"]
 
 # Before anything else, for every format: what later passes match is what is left.
 PREPARE: tuple[LoweringPass, ...] = (
@@ -120,7 +120,13 @@ _TFLITE_MICRO = Profile(
     passes=(LowerConvTranspose(), InterleaveByConcat(), SimplifyShapes()),
     why="nothing but operators that have an 8-bit kernel on microcontrollers and NPUs",
 )
-_TO_ONNX = (SimplifyShapes(), ChannelsFirst(), RemoveTransposes(), SimplifyShapes())
+# Channels first, as ONNX has them.
+TO_ONNX = (
+    SimplifyShapes(),
+    ChannelsFirst(),
+    RemoveTransposes(),
+    SimplifyShapes(),
+)
 _ONNX_FLOAT_X86 = Profile(
     name="onnx float, x86",
     paired=True,
@@ -128,7 +134,7 @@ _ONNX_FLOAT_X86 = Profile(
         LowerConvTranspose(min_products=100_000),
         SplitNarrowConv(block_growth=1.5, pointwise=True),
         InterleaveByConcat(flat_rows=True),
-        *_TO_ONNX,
+        *TO_ONNX,
     ),
     why="ONNX Runtime's blocked convolutions on x86 are as fast as its matrix products and need no "
     "gathering",
@@ -141,14 +147,14 @@ _ONNX_FLOAT = Profile(
         SplitNarrowConv(block_growth=1.0),
         InterleaveByConcat(),
         ConvAsProduct(),
-        *_TO_ONNX,
+        *TO_ONNX,
     ),
     why="on arm64 gathering rows and multiplying takes a fifth fewer instructions than "
     "convolutions, and on x86 it is not slower than the stock export",
 )
 # Integer convolutions have their channels last inside ONNX Runtime: it drops these transposes
 # itself.
-_TO_QLINEAR = (
+TO_QLINEAR = (
     SimplifyShapes(),
     ChannelsFirst(),
     RemoveTransposes(permute_dense=False),
@@ -163,7 +169,7 @@ _ONNX_INT8_X86 = Profile(
         InterleaveByConcat(),
         SplitWeights(paired=True),
         MergeHeads(),
-        *_TO_QLINEAR,
+        *TO_QLINEAR,
     ),
     why="with VNNI a third more products of small images cost less than twice as many operators",
 )
@@ -176,7 +182,7 @@ _ONNX_INT8 = Profile(
         InterleaveByConcat(),
         SplitWeights(paired=True),
         MergeHeads(),
-        *_TO_QLINEAR,
+        *TO_QLINEAR,
     ),
     why="without dot-product instructions the third more products of the other form make it slower "
     "than float32",
