@@ -37,24 +37,28 @@ def test_axes_are_big_endian_and_the_last_runs_fastest(tmp_path: Path) -> None:
     assert read_idx(write(tmp_path / "a", data)).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+# Named, because a gzip file holds the time of its making: test names must not change from one
+# process to the next, or the workers of one run collect different tests.
+DAMAGED_OR_FOREIGN = {
+    "empty": (b"", "not an IDX file.*received an empty file"),
+    "three bytes": (b"\x00\x00\x08", "not an IDX file"),
+    "zip": (b"PK\x03\x04 a zip file", "not an IDX file.*received 504b0304"),
+    "no axes": (b"\x00\x00\x08\x00", "not an IDX file"),
+    "floats": (idx_bytes(VALUES, type_code=0x0D), "unsigned bytes.*received type 0x0d"),
+    "half a header": (b"\x00\x00\x08\x03\x00\x00\x00\x02", "ends inside its header"),
+    "a byte short": (idx_bytes(VALUES)[:-1], "expected 24 values.*received 23.*truncated"),
+    "a byte over": (idx_bytes(VALUES) + b"\x00", "expected 24 values.*received more"),
+    "2^63 values": (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**31, 2**31, 2), "too many to be true"),
+    # Claims 4 GB, and must not allocate them.
+    "4 GB claimed": (struct.pack(">BBBB1I", 0, 0, 8, 1, 2**32 - 1) + b"abc", "received 3"),
+    "cut gzip": (gzip.compress(idx_bytes(VALUES))[:-9], "gzip data is truncated or damaged"),
+    "gzip by its magic only": (b"\x1f\x8bnonsense", "gzip data is truncated or damaged"),
+    "short inside gzip": (gzip.compress(idx_bytes(VALUES)[:-5]), "expected 24 values.*received 19"),
+}
+
+
 @pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "not an IDX file.*received an empty file"),
-        (b"\x00\x00\x08", "not an IDX file"),
-        (b"PK\x03\x04 a zip file", "not an IDX file.*received 504b0304"),
-        (b"\x00\x00\x08\x00", "not an IDX file"),
-        (idx_bytes(VALUES, type_code=0x0D), "unsigned bytes.*received type 0x0d"),
-        (b"\x00\x00\x08\x03\x00\x00\x00\x02", "ends inside its header"),
-        (idx_bytes(VALUES)[:-1], "expected 24 values.*received 23.*truncated"),
-        (idx_bytes(VALUES) + b"\x00", "expected 24 values.*received more"),
-        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**31, 2**31, 2), "too many to be true"),
-        # Claims 4 GB, and must not allocate them.
-        (struct.pack(">BBBB1I", 0, 0, 8, 1, 2**32 - 1) + b"abc", "received 3"),
-        (gzip.compress(idx_bytes(VALUES))[:-9], "gzip data is truncated or damaged"),
-        (b"\x1f\x8bnonsense", "gzip data is truncated or damaged"),
-        (gzip.compress(idx_bytes(VALUES)[:-5]), "expected 24 values.*received 19"),
-    ],
+    ("data", "message"), DAMAGED_OR_FOREIGN.values(), ids=DAMAGED_OR_FOREIGN.keys()
 )
 def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = write(tmp_path / "t10k-images-idx3-ubyte", data)
