@@ -52,13 +52,14 @@ def export_forms(vae: KerasVAE, data: object, out: Path) -> tuple[Contestant, ..
     from exporters.alternatives import all_choices
     from exporters.base import ExportRequest
     from exporters.registry import EXPORTERS
-    from exporters.representative import calibration_latents, from_images
+    from exporters.representative import calibration_latents, from_images, scored_latents
 
     representative = from_images(data, vae.image_shape, seed=0)  # type: ignore[arg-type]
     rows = {
         Component.ENCODER: representative.calibration,
         Component.DECODER: calibration_latents(vae, representative),
     }
+    scored = {Component.DECODER: scored_latents(vae, representative)}
     out.mkdir(parents=True, exist_ok=True)
     contestants: list[Contestant] = []
     for choice in all_choices():
@@ -70,6 +71,7 @@ def export_forms(vae: KerasVAE, data: object, out: Path) -> tuple[Contestant, ..
                 precision=choice.precision,
                 batch=1,
                 calibration=rows[choice.component],
+                scored=scored.get(choice.component),
                 profile=choice.profile,
                 recipe=choice.recipe,
             )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from exporters.profiles import Profile
 from exporters.quantization.recipes import Recipe
+from exporters.quantization.scored import Scored
 from vae_edge.errors import ExportError
 from vae_edge.keras_vae import KerasVAE
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
@@ -33,6 +34,7 @@ class ExportRequest:
         lowering: rewrite the graph; otherwise it is the standard converter's at its defaults.
         integer_io: 8-bit inputs and outputs too; int8 only.
         seed: of what is drawn from the calibration rows.
+        scored: of a decoder, what its reconstruction loss is counted on; None counts none.
         profile: passes other than those that are right for the format, precision and target.
         recipe: of int8, other than the component's own.
     """
@@ -46,6 +48,7 @@ class ExportRequest:
     lowering: bool = True
     integer_io: bool = False
     seed: int = 0
+    scored: Scored | None = None
     profile: Profile | None = None
     recipe: Recipe | None = None
 

@@ -13,7 +13,12 @@ from pathlib import Path
 from exporters.base import ExportRequest
 from exporters.progress import listening
 from exporters.registry import check_combinations, exporter_of
-from exporters.representative import Representative, calibration_latents, make_golden
+from exporters.representative import (
+    Representative,
+    calibration_latents,
+    make_golden,
+    scored_latents,
+)
 from vae_edge._version import __version__
 from vae_edge.allocator import give_memory_back
 from vae_edge.bundle import Bundle, sha256_of
@@ -153,6 +158,7 @@ def export_bundle(
             Component.ENCODER: representative.calibration,
             Component.DECODER: calibration_latents(vae, representative),
         }
+        scored = {Component.DECODER: scored_latents(vae, representative)}
         golden = make_golden(vae, representative)
         records, left_out = [], []
         for file, component, format, precision in plan.files():
@@ -168,6 +174,7 @@ def export_bundle(
                 lowering=plan.lowering,
                 integer_io=plan.integer_io,
                 seed=representative.seed,
+                scored=scored.get(component),
             )
             try:
                 with listening(partial(_within, step, on_detail)):

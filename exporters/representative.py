@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from exporters.quantization.scored import Scored
 from vae_edge.errors import DataError
-from vae_edge.golden import NO_LABEL, GoldenVectors, make_vectors
+from vae_edge.golden import NO_LABEL, GoldenVectors, make_vectors, sample_posterior
 from vae_edge.keras_vae import KerasVAE, open_keras_runner
 from vae_edge.preprocessing import PLAIN_PICTURES, Preprocessing
 from vae_edge.runners.batching import run_batched
@@ -31,6 +32,7 @@ __all__ = [
     "from_samples",
     "make_golden",
     "mix",
+    "scored_latents",
 ]
 
 CALIBRATION_IMAGES = 512
@@ -258,6 +260,19 @@ def calibration_latents(vae: KerasVAE, representative: Representative) -> FloatA
     prior = rng.standard_normal(shape, np.float32)
     mixed = np.concatenate([z, prior]).reshape(-1, vae.latent_dim)
     return np.asarray(rng.permutation(mixed), np.float32)
+
+
+def scored_latents(vae: KerasVAE, representative: Representative) -> Scored:
+    """Give a sample of the posterior of each calibration image, beside the image."""
+    rng = np.random.default_rng(representative.seed)
+    with open_keras_runner(vae, Component.ENCODER) as encoder:
+        posterior = run_batched(encoder, representative.calibration)
+    epsilon = rng.standard_normal(posterior["z_mean"].shape, np.float32)
+    return Scored(
+        latents=sample_posterior(posterior["z_mean"], posterior["z_log_var"], epsilon),
+        images=representative.calibration,
+        preprocessing=vae.preprocessing,
+    )
 
 
 def make_golden(vae: KerasVAE, representative: Representative) -> GoldenVectors:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from vae_edge.errors import ParityError
 from vae_edge.golden import NO_LABEL
 from vae_edge.metrics import IMAGE_METRICS, METRICS, Metric, check_comparable
+from vae_edge.model_scale import ELBO_METRICS, ModelScale
 from vae_edge.preprocessing import Preprocessing
 from vae_edge.terms import FloatArray, Likelihood
 from vae_edge.vae_metrics import (
@@ -58,7 +59,6 @@ REPEAT_METRICS: Mapping[str, Metric] = {
 }
 ALL_METRICS: Mapping[str, Metric] = {**IMAGE_METRICS, **VAE_METRICS, **REPEAT_METRICS}
 _ON_EDGES = ("max_abs_error", "rmse")
-_ELBO = ("loss_change_nats", "kl_term_change_nats", "elbo_change_nats")
 _POSTERIOR = (
     "mean_shift_sigmas",
     "max_shift_sigmas",
@@ -73,15 +73,13 @@ METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "posterior": _POSTERIOR,
     "reconstruction": tuple(IMAGE_METRICS),
     "generation": tuple(IMAGE_METRICS),
-    "elbo": _ELBO,
+    "elbo": ELBO_METRICS,
     "edge_z_mean": _ON_EDGES,
     "edge_z_log_var": _ON_EDGES,
     "edge_reconstruction": _ON_EDGES,
     "repeatability": tuple(REPEAT_METRICS),
 }
 Outputs = Mapping[str, FloatArray]
-# Of the models whose spread the limits rest on (docs/parity.md).
-_USUAL_LOSS_NATS, _USUAL_KL_NATS, _USUAL_LATENTS = 230.0, 10.0, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,41 +141,18 @@ class Reference:
         binary = self.preprocessing.likelihood is Likelihood.BERNOULLI
         return float(reconstruction_loss(target, reconstruction, binary=binary).mean())
 
-    def allowed(self, metric: str, limit: float, rmse: float) -> float:
-        """Give the limit that fits this model, of one on a figure in nats; others stay.
-
-        Nats are summed over pixels or latents, so that a larger model has more of them. Limits were
-        found on models of at most 8 latents that lose up to 230 nats per image, 10 of them to the
-        KL term; a model of more may lose as large a share. Of a Gaussian, whose nats depend on the
-        unit of its values, also what noise within the limit on the error costs, where that is more:
-        count / 2 * noise^2.
-
-        Args:
-            metric: its name.
-            limit: of the built-in table.
-            rmse: limit on the error of reconstructions, in shares of their span.
-        """
-        if metric == "kl_term_change_nats":
-            return limit * max(1.0, self._kl_nats / _USUAL_KL_NATS)
-        if metric in ("mean_kl_nats", "max_kl_nats"):
-            return limit * max(1.0, float(self.z.shape[1]) / _USUAL_LATENTS)
-        if metric not in _ELBO:
-            return limit
-        share = limit * max(1.0, self._loss_nats / _USUAL_LOSS_NATS)
-        if self.preprocessing.likelihood is Likelihood.BERNOULLI:
-            return share
+    @cached_property
+    def scale(self) -> ModelScale:
+        """How large the model is in what limits count."""
         wanted, output = self.outputs["reconstruction"], self.preprocessing.output
         span = self._output_span if output is None else output.high - output.low
-        values = math.prod(wanted.shape[1:])
-        return max(share, float(0.5 * values * (rmse * span) ** 2))
-
-    @cached_property
-    def _loss_nats(self) -> float:
-        return self.loss(self.outputs["reconstruction"][self.sampled])
-
-    @cached_property
-    def _kl_nats(self) -> float:
-        return float(kl_to_prior(self.posterior).mean())
+        binary = self.preprocessing.likelihood is Likelihood.BERNOULLI
+        return ModelScale(
+            latents=self.z.shape[1],
+            kl_nats=float(kl_to_prior(self.posterior).mean()),
+            loss_nats=self.loss(wanted[self.sampled]),
+            gaussian_values=0.0 if binary else math.prod(wanted.shape[1:]) * span**2,
+        )
 
     def unit(self, reconstruction: FloatArray) -> FloatArray:
         """Give reconstructions so that the span of their values is 1."""

@@ -225,9 +225,11 @@ def _windowed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         weights = np.exp(-0.5 * (distance / _SIGMA) ** 2)
         weights /= weights.sum()
         length = values.shape[axis] - size + 1
-        values = sum(
-            weight * np.take(values, range(start, start + length), axis)
-            for start, weight in enumerate(weights)
+        along = np.moveaxis(values, axis, 0)
+        values = np.moveaxis(
+            sum(weight * along[start : start + length] for start, weight in enumerate(weights)),
+            0,
+            axis,
         )
     return values
 

@@ -348,7 +348,7 @@ class _Check:
             figure.output,
             self.overrides,
             integer_io=integer_io,
-            allowed=self.reference.allowed,
+            scale=self.reference.scale,
         )
         limit = limits.get(figure.metric)
         finite = bool(np.isfinite(figure.value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import Any
 
 from vae_edge.comparison import METRICS_OF
 from vae_edge.errors import UsageError
+from vae_edge.model_scale import USUAL, ModelScale
 from vae_edge.terms import Precision
 
 if sys.version_info >= (3, 11):
@@ -266,7 +267,7 @@ def limits_for(
     overrides: Iterable[Override] = (),
     *,
     integer_io: bool = False,
-    allowed: Callable[[str, float, float], float] | None = None,
+    scale: ModelScale = USUAL,
 ) -> dict[str, float]:
     """Give the limits on one output by metric; later overrides win.
 
@@ -277,14 +278,11 @@ def limits_for(
         output: as `vae_edge.comparison` names it.
         overrides: limits that replace the built-in ones.
         integer_io: inputs and outputs are integers too.
-        allowed: of a metric, its built-in limit, and that on the rmse of reconstructions, the limit
-            that fits the model, see `vae_edge.comparison.Reference`.
+        scale: of the model, which limits in nats grow with.
     """
     table = _INTEGER_IO if integer_io else TOLERANCES[precision]
-    limits = dict(table[output])
-    if allowed is not None:
-        rmse = table["reconstruction"]["rmse"]
-        limits = {metric: allowed(metric, limit, rmse) for metric, limit in limits.items()}
+    rmse = table["reconstruction"]["rmse"]
+    limits = {metric: scale.allowed(metric, limit, rmse) for metric, limit in table[output].items()}
     for override in overrides:
         if override.output == output and override.precision in (None, precision):
             limits[override.metric] = override.limit

@@ -36,16 +36,16 @@ from exporters.quantization.plan import (
     fit_pairs,
 )
 from exporters.quantization.simulate import Simulation, run_graph
-from exporters.quantization.work import products
+from exporters.quantization.work import cost
 from exporters.tf_graph import compute
 from vae_edge.terms import FloatArray
 
 __all__ = ["distill", "is_within_reach"]
 
 _STEPS = 240
-# Products in all steps of one row: a quarter of a minute on two cores. Larger models get fewer
+# What all steps of one row may cost: a quarter of a minute on two cores. Larger models get fewer
 # steps, and wider layers need fewer; below the least they would gain nothing.
-_BUDGET = 2.5e9
+_BUDGET = 4e9
 _LEAST_STEPS = 40
 _BATCH = 64
 _LOOKS = 8
@@ -133,7 +133,7 @@ def is_within_reach(graph: Graph) -> bool:
 
 
 def _steps(graph: Graph) -> int:
-    return min(_STEPS, int(_BUDGET / products(graph)))
+    return min(_STEPS, int(_BUDGET / cost(graph)))
 
 
 def _layers(graph: Graph, plan: QuantizationPlan) -> list[_Layer]:
@@ -185,7 +185,7 @@ def _training_step(
         scaled = tf.clip_by_value(value / range_.scale + range_.zero_point, 0.0, 255.0)
         return (_straight(tf, scaled) - range_.zero_point) * range_.scale
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(batch: Any, wanted: Mapping[str, Any], rate: Any) -> None:
         with tf.GradientTape() as tape:
             value = measure.of(compute(simulation.graph, batch, rounded, reweighed), wanted)

@@ -18,11 +18,13 @@ from exporters.graph import Conv, ConvTranspose, Dense, Graph, Node
 from exporters.progress import tell
 from exporters.quantization.moves import is_move
 from exporters.quantization.plan import QuantizationPlan, WeightMode
+from exporters.quantization.scored import Scored
 from exporters.quantization.simulate import Simulation, run_graph
 from exporters.quantization.work import rows_within
 from vae_edge.metrics import cosine_similarity, ssim
+from vae_edge.model_scale import ModelScale
 from vae_edge.terms import FloatArray, Precision
-from vae_edge.tolerances import TOLERANCES
+from vae_edge.tolerances import TOLERANCES, limits_for
 from vae_edge.vae_metrics import Posterior, kl_between, kl_to_prior, mean_shift_sigmas
 
 __all__ = ["excess", "keep_within"]
@@ -39,6 +41,8 @@ _LEAST_ROWS = 16
 _WORTH_HALVING = 1024
 # Axes of a batch of images.
 _IMAGES = 4
+# Structure is averaged over windows, of which few images have many.
+_SSIM_ROWS = 64
 
 
 def keep_within(
@@ -48,6 +52,7 @@ def keep_within(
     precision: Precision,
     *,
     on_the_fly: bool = False,
+    scored: Scored | None = None,
 ) -> QuantizationPlan:
     """Give the plan with as few layers in float as it takes.
 
@@ -57,14 +62,19 @@ def keep_within(
         rows: calibration inputs.
         precision: whose limits count.
         on_the_fly: float layers with int8 weights quantize what they read as it comes.
+        scored: of a decoder, what its reconstruction loss is counted on.
     """
     most = _POSTERIOR_ROWS if "z_log_var" in graph.outputs else _ROWS
     used = rows_within(graph, rows, most=most, work=_WORK, least=_LEAST_ROWS)
+    if scored is not None:
+        scored = scored.first(len(used) // 2)
+        used = np.concatenate([scored.latents, used[: len(used) - len(scored.latents)]])
     wanted = run_graph(graph, used)
 
     def error(candidate: QuantizationPlan) -> float:
         simulation = Simulation(graph, candidate, eager=True, on_the_fly=on_the_fly)
-        return excess(wanted, simulation.run(used, candidate.ranges), precision)
+        given = simulation.run(used, candidate.ranges)
+        return excess(wanted, given, precision, scored=scored)
 
     if error(plan) <= 1:
         return plan
@@ -83,9 +93,20 @@ def keep_within(
 
 
 def excess(
-    wanted: Mapping[str, FloatArray], given: Mapping[str, FloatArray], precision: Precision
+    wanted: Mapping[str, FloatArray],
+    given: Mapping[str, FloatArray],
+    precision: Precision,
+    *,
+    scored: Scored | None = None,
 ) -> float:
-    """Give how many times a component's outputs are beyond what is aimed at; 1 is just within."""
+    """Give how many times a component's outputs are beyond what is aimed at; 1 is just within.
+
+    Args:
+        wanted: the Keras model's, by name.
+        given: the candidate's.
+        precision: whose limits count.
+        scored: of a decoder, what its first rows stand for.
+    """
     limits = TOLERANCES[precision]
     found = []
     for name, reference in wanted.items():
@@ -99,28 +120,40 @@ def excess(
             angle = 1 - cosine_similarity(reference, given[name])
             found.append(angle / (1 - allowed["cosine_similarity"]))
         if "ssim" in allowed and reference.ndim == _IMAGES:
-            found.append((1 - ssim(reference, given[name], span)) / (1 - allowed["ssim"]))
+            similarity = ssim(reference[:_SSIM_ROWS], given[name][:_SSIM_ROWS], span)
+            found.append((1 - similarity) / (1 - allowed["ssim"]))
     if {"z_mean", "z_log_var"} <= wanted.keys():
-        found += _posterior(wanted, given, limits["posterior"])
+        found += _posterior(wanted, given, precision)
+    if scored is not None:
+        found.append(_loss(wanted["reconstruction"], given["reconstruction"], scored, precision))
     return max(found) / _SHARE
 
 
 def _posterior(
-    wanted: Mapping[str, FloatArray], given: Mapping[str, FloatArray], limits: Mapping[str, float]
+    wanted: Mapping[str, FloatArray], given: Mapping[str, FloatArray], precision: Precision
 ) -> list[float]:
     reference, candidate = (
         Posterior(z_mean=each["z_mean"], z_log_var=each["z_log_var"]) for each in (wanted, given)
     )
     shift, kl = mean_shift_sigmas(reference, candidate), kl_between(reference, candidate)
-    change = kl_to_prior(candidate).mean() - kl_to_prior(reference).mean()
+    nats = float(kl_to_prior(reference).mean())
     values = {
         "mean_shift_sigmas": shift.mean(),
         "max_shift_sigmas": shift.max(),
         "mean_kl_nats": kl.mean(),
         "max_kl_nats": kl.max(),
-        "kl_term_change_nats": abs(change),
+        "kl_term_change_nats": abs(float(kl_to_prior(candidate).mean()) - nats),
     }
+    scale = ModelScale(latents=reference.z_mean.shape[1], kl_nats=nats)
+    limits = limits_for(precision, "posterior", scale=scale)
     return [float(value) / limits[name] for name, value in values.items() if name in limits]
+
+
+def _loss(wanted: FloatArray, given: FloatArray, scored: Scored, precision: Precision) -> float:
+    count = len(scored.latents)
+    change = scored.loss(given[:count]) - scored.loss(wanted[:count])
+    limits = limits_for(precision, "elbo", scale=scored.scale(wanted))
+    return abs(change) / limits["loss_change_nats"]
 
 
 def _is_narrow(node: Node, plan: QuantizationPlan, mode: WeightMode) -> bool:

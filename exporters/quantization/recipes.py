@@ -29,6 +29,7 @@ from exporters.quantization.placement import all_integer, dynamic, mostly_intege
 from exporters.quantization.plan import FLOAT_PLAN, QuantizationPlan, Range, WeightMode
 from exporters.quantization.ranges import SharedRanges, search_ranges, search_rows
 from exporters.quantization.rounding import round_weights
+from exporters.quantization.scored import Scored
 from exporters.quantization.simulate import Simulation, observe_ranges, run_graph
 from exporters.quantization.work import rows_within
 from vae_edge.terms import Component, FloatArray, Format, Precision
@@ -110,6 +111,7 @@ def plan_for(
     integer_io: bool = False,
     seed: int = 0,
     paired: bool = False,
+    scored: Scored | None = None,
 ) -> tuple[Graph, QuantizationPlan]:
     """Plan a lowered graph's quantization.
 
@@ -122,6 +124,7 @@ def plan_for(
         integer_io: inputs and outputs are integers too, and everything between them; int8 only.
         seed: of what is drawn from the rows.
         paired: hold neighbouring weights of what multiplies integers to `LARGEST_PAIR`.
+        scored: of a decoder, what its reconstruction loss is counted on.
 
     Returns:
         The graph, with biases corrected where the recipe says so, and the plan.
@@ -135,15 +138,15 @@ def plan_for(
         plan = QuantizationPlan(
             weights={node.output: WeightMode.FLOAT16 for node in storing(graph)}
         )
-        return graph, keep_within(graph, plan, _few(graph, rows), precision)
+        return graph, keep_within(graph, plan, _few(graph, rows), precision, scored=scored)
     on_the_fly = format is Format.TFLITE
     if precision is Precision.DYNAMIC:
         plan = replace(dynamic(graph, format), paired=paired)
         few = _few(graph, rows)
-        return graph, keep_within(graph, plan, few, precision, on_the_fly=on_the_fly)
+        return graph, keep_within(graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored)
     plan = all_integer(graph, format) if integer_io else mostly_integer(graph, format)
     plan = replace(plan, paired=paired)
-    return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly)
+    return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly, scored=scored)
 
 
 def _few(graph: Graph, rows: FloatArray) -> FloatArray:
@@ -171,6 +174,7 @@ def _chosen(
     seed: int,
     *,
     on_the_fly: bool,
+    scored: Scored | None,
 ) -> tuple[Graph, QuantizationPlan]:
     few = _few(graph, rows)
     shared = SharedRanges.of(graph, observe_ranges(graph, few))
@@ -194,7 +198,7 @@ def _chosen(
     if recipe.distill:
         graph, plan = distill(graph, plan, rows, measure, seed=seed)
     if not plan.integer_io:
-        plan = keep_within(graph, plan, few, Precision.INT8, on_the_fly=on_the_fly)
+        plan = keep_within(graph, plan, few, Precision.INT8, on_the_fly=on_the_fly, scored=scored)
     if recipe.correct_bias and not plan.integer_io:
         graph = _with_corrected_bias(graph, plan, few)
     return graph, plan

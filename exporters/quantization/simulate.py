@@ -39,7 +39,7 @@ def observe_ranges(graph: Graph, rows: FloatArray) -> dict[str, tuple[FloatArray
     names: list[str] = []
     graph, batch_rows = _captured(graph), _batch_of(graph)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def extremes(batch: Any) -> list[tuple[Any, Any]]:
         seen: list[tuple[Any, Any]] = []
         names.clear()
@@ -137,7 +137,9 @@ class Simulation:
         self.rounded = sorted(_integer_tensors(also or graph, plan) & set(graph.shapes))
         self._on_the_fly = _read_on_the_fly(graph, plan) if on_the_fly else frozenset()
         self._function: Any = (
-            self._compute if eager else self._tf.function(self._compute, reduce_retracing=True)
+            self._compute
+            if eager
+            else self._tf.function(self._compute, autograph=False, reduce_retracing=True)
         )
 
     def run(self, rows: FloatArray, ranges: Mapping[str, Range]) -> dict[str, FloatArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from exporters.representative import (
     from_samples,
     make_golden,
     mix,
+    scored_latents,
 )
 from vae_edge.errors import DataError
 from vae_edge.preprocessing import PLAIN_PICTURES
@@ -118,12 +119,27 @@ def test_latents_are_half_posterior_half_prior(tiny_vae, tiny_representative):
     encoder = keras.models.clone_model(tiny_vae.encoder)
     encoder.set_weights([np.zeros_like(w) for w in tiny_vae.encoder.get_weights()])
     encoder.get_layer("z_mean").bias.assign(np.full(3, 50.0))
-    from dataclasses import replace
-
     z = calibration_latents(replace(tiny_vae, encoder=encoder), tiny_representative)
     assert z.shape == (8 * 64, 3)
     assert z.dtype == np.float32
     assert int((z[:, 0] > 25).sum()) == 8 * 64 // 2
+
+
+def test_scored_latents_are_samples_of_the_posterior_of_the_image_beside(
+    tiny_vae, tiny_representative
+):
+    import keras
+
+    encoder = keras.models.clone_model(tiny_vae.encoder)
+    encoder.set_weights(tiny_vae.encoder.get_weights())
+    # A standard deviation of exp(-10) leaves the mean.
+    head = encoder.get_layer("z_log_var")
+    head.set_weights([np.zeros_like(head.kernel), np.full(3, -20.0)])
+    scored = scored_latents(replace(tiny_vae, encoder=encoder), tiny_representative)
+    np.testing.assert_array_equal(scored.images, tiny_representative.calibration)
+    means = tiny_vae.encoder(scored.images)["z_mean"]
+    np.testing.assert_allclose(scored.latents, means, atol=1e-3)
+    assert scored.latents.dtype == np.float32
 
 
 def test_golden_vectors_are_the_keras_models_outputs(tiny_vae, tiny_representative):

@@ -658,7 +658,7 @@ def _limits(reference, precision=Precision.INT8):
     return {
         (output, metric): limit
         for output in ("posterior", "elbo")
-        for metric, limit in limits_for(precision, output, allowed=reference.allowed).items()
+        for metric, limit in limits_for(precision, output, scale=reference.scale).items()
     }
 
 
@@ -721,9 +721,9 @@ def test_gaussian_loss_may_change_by_what_the_allowed_noise_costs(bundle):
 
 def test_limits_of_the_user_s_own_stay_as_they_are(bundle):
     override = parse_override("int8:elbo.loss_change_nats=0.01")
-    allowed = golden_reference(bundle).allowed
+    scale = golden_reference(bundle).scale
 
-    limits = limits_for(Precision.INT8, "elbo", [override], allowed=allowed)
+    limits = limits_for(Precision.INT8, "elbo", [override], scale=scale)
 
     assert limits["loss_change_nats"] == 0.01
 

@@ -10,7 +10,9 @@ import pytest
 from exporters.graph import Activate, Activation, Dense, Graph, Node
 from exporters.quantization.guard import excess, keep_within
 from exporters.quantization.plan import QuantizationPlan, Range, WeightMode
-from vae_edge.terms import Precision
+from exporters.quantization.scored import Scored
+from vae_edge.preprocessing import PLAIN_PICTURES
+from vae_edge.terms import Likelihood, Precision
 
 pytestmark = pytest.mark.host
 
@@ -146,3 +148,47 @@ def test_images_of_another_structure_are_beyond_where_every_pixel_is_close():
     ssim = (0.0001 / (0.01**2 + 0.0001) + 1) / 2
     found = excess({"reconstruction": wanted}, {"reconstruction": given}, Precision.INT8)
     assert found == pytest.approx((1 - ssim) / 0.005 / 0.6, rel=1e-3)
+
+
+def scored(latents: np.ndarray, images: np.ndarray, likelihood: Likelihood) -> Scored:
+    preprocessing = replace(PLAIN_PICTURES, likelihood=likelihood)
+    return Scored(latents=latents, images=images, preprocessing=preprocessing)
+
+
+def test_a_shade_in_all_pixels_is_beyond_where_every_pixel_is_close():
+    wanted = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(1, 100, 100, 1)
+    beside = scored(np.zeros((1, 2), np.float32), wanted - np.float32(0.2), Likelihood.GAUSSIAN)
+    outputs = {"reconstruction": wanted}, {"reconstruction": wanted + np.float32(1e-4)}
+    # A loss of 200 nats grows by 10,000 * (0.2 * 1e-4 + 1e-8 / 2); the limit is 0.015.
+    found = excess(*outputs, Precision.FLOAT16, scored=beside)
+    assert found == pytest.approx(0.20005 / 0.015 / 0.6, rel=0.01)
+    assert excess(*outputs, Precision.FLOAT16) < 1
+
+
+def test_nats_of_probabilities_are_counted_in_shares_of_the_loss():
+    even = np.full((1, 1000), 0.5, np.float32)
+    beside = scored(np.zeros((1, 2), np.float32), np.ones_like(even), Likelihood.BERNOULLI)
+    # Each pixel costs log 2 nats and then 0.001 more; what 230 nats may lose is 0.015.
+    given = {"reconstruction": even * np.float32(np.exp(-0.001))}
+    found = excess({"reconstruction": even}, given, Precision.FLOAT16, scored=beside)
+    assert found == pytest.approx(1.0 / (0.015 * 1000 * np.log(2) / 230) / 0.6, rel=0.01)
+
+
+def test_a_layer_that_costs_nats_goes_back():
+    # float16 has no 1 + 2^-12; half of the values are 0.1 too bright, and become less so.
+    kernel = np.zeros((1, 4096), np.float32)
+    kernel[:, 2048:] = 1 + 2**-12
+    graph = Graph(
+        input="z",
+        input_shape=(1,),
+        nodes=(dense("image", "z", kernel),),
+        outputs={"reconstruction": "image"},
+    )
+    rows = np.ones((64, 1), np.float32)
+    beside = scored(
+        rows[:16], kernel - np.float32(0.1) * np.ones((16, 1), np.float32), Likelihood.GAUSSIAN
+    )
+    plan = QuantizationPlan(weights={"image": WeightMode.FLOAT16})
+    assert keep_within(graph, plan, rows, Precision.FLOAT16) == plan
+    kept = keep_within(graph, plan, rows, Precision.FLOAT16, scored=beside)
+    assert kept.weight_mode("image") is WeightMode.FLOAT32
