@@ -51,16 +51,19 @@ def keep_within(
     rows: FloatArray,
     precision: Precision,
     *,
+    tuned: Graph | None = None,
     on_the_fly: bool = False,
     scored: Scored | None = None,
-) -> QuantizationPlan:
-    """Give the plan with as few layers in float as it takes.
+) -> tuple[Graph, QuantizationPlan]:
+    """Give the plan with as few layers in float as it takes, and the graph that goes with it.
 
     Args:
-        graph: lowered.
+        graph: lowered; computes what the Keras model computes.
         plan: with its ranges and weights.
         rows: calibration inputs.
         precision: whose limits count.
+        tuned: the graph with biases that fit the plan; None where they are the graph's own. A layer
+            that goes back to float gets its own back.
         on_the_fly: float layers with int8 weights quantize what they read as it comes.
         scored: of a decoder, what its reconstruction loss is counted on.
     """
@@ -70,26 +73,30 @@ def keep_within(
         scored = scored.first(len(used) // 2)
         used = np.concatenate([scored.latents, used[: len(used) - len(scored.latents)]])
     wanted = run_graph(graph, used)
+    own = {node.output: node for node in graph.nodes}
+    fitting = {node.output: node for node in (tuned or graph).nodes}
 
-    def error(candidate: QuantizationPlan) -> float:
-        simulation = Simulation(graph, candidate, eager=True, on_the_fly=on_the_fly)
+    def error(nodes: Mapping[str, Node], candidate: QuantizationPlan) -> float:
+        made = graph.with_nodes(nodes.values())
+        simulation = Simulation(made, candidate, eager=True, on_the_fly=on_the_fly)
         given = simulation.run(used, candidate.ranges)
         return excess(wanted, given, precision, scored=scored)
 
-    if error(plan) <= 1:
-        return plan
-    mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
-    layers = [node for node in graph.nodes if _is_narrow(node, plan, mode)]
-    alone = {}
-    for node in layers:
-        tell(f"looking for layers to keep in float: {node.name}")
-        alone[node.output] = error(_only(plan, node))
-    for node in sorted(layers, key=lambda each: -alone[each.output]):
-        tell(f"keeping {node.name} in float")
-        plan = _without(graph, plan, node, mode)
-        if error(plan) <= 1:
-            break
-    return plan
+    if error(fitting, plan) > 1:
+        mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
+        layers = [node for node in graph.nodes if _is_narrow(node, plan, mode)]
+        alone = {}
+        for node in layers:
+            tell(f"looking for layers to keep in float: {node.name}")
+            nodes = {**own, node.output: fitting[node.output]}
+            alone[node.output] = error(nodes, _only(plan, node))
+        for node in sorted(layers, key=lambda each: -alone[each.output]):
+            tell(f"keeping {node.name} in float")
+            plan = _without(graph, plan, node, mode)
+            fitting[node.output] = node
+            if error(fitting, plan) <= 1:
+                break
+    return graph.with_nodes(fitting.values()), plan
 
 
 def excess(

@@ -138,12 +138,12 @@ def plan_for(
         plan = QuantizationPlan(
             weights={node.output: WeightMode.FLOAT16 for node in storing(graph)}
         )
-        return graph, keep_within(graph, plan, _few(graph, rows), precision, scored=scored)
+        return keep_within(graph, plan, _few(graph, rows), precision, scored=scored)
     on_the_fly = format is Format.TFLITE
     if precision is Precision.DYNAMIC:
         plan = replace(dynamic(graph, format), paired=paired)
         few = _few(graph, rows)
-        return graph, keep_within(graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored)
+        return keep_within(graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored)
     plan = all_integer(graph, format) if integer_io else mostly_integer(graph, format)
     plan = replace(plan, paired=paired)
     return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly, scored=scored)
@@ -195,13 +195,17 @@ def _chosen(
     if recipe.round_weights:
         inner = [node for node in _weighted(graph) if _is_rounded(graph, plan, node)]
         plan = round_weights(graph, plan, few, inner, seed)
+    tuned = graph
     if recipe.distill:
-        graph, plan = distill(graph, plan, rows, measure, seed=seed)
-    if not plan.integer_io:
-        plan = keep_within(graph, plan, few, Precision.INT8, on_the_fly=on_the_fly, scored=scored)
-    if recipe.correct_bias and not plan.integer_io:
-        graph = _with_corrected_bias(graph, plan, few)
-    return graph, plan
+        tuned, plan = distill(graph, plan, rows, measure, seed=seed)
+    if plan.integer_io:
+        return tuned, plan
+    tuned, plan = keep_within(
+        graph, plan, few, Precision.INT8, tuned=tuned, on_the_fly=on_the_fly, scored=scored
+    )
+    if recipe.correct_bias:
+        tuned = _with_corrected_bias(graph, tuned, plan, few)
+    return tuned, plan
 
 
 def _widened(graph: Graph, shared: SharedRanges, fixed: Iterable[str]) -> dict[str, Range]:
@@ -238,18 +242,20 @@ def _measure(graph: Graph) -> OutputError:
     return OutputError(probabilities=probabilities, squares_per_nat=_SQUARES_PER_NAT)
 
 
-def _with_corrected_bias(graph: Graph, plan: QuantizationPlan, rows: FloatArray) -> Graph:
+def _with_corrected_bias(
+    graph: Graph, tuned: Graph, plan: QuantizationPlan, rows: FloatArray
+) -> Graph:
     """Move the bias of every output's last layer by the mean error that quantization leaves.
 
     Source: M. Nagel et al., 2019 (arXiv:1906.04721), section 4.2, with the error measured on data.
     """
     wanted = run_graph(graph, rows)
-    given = Simulation(graph, plan).run(rows, plan.ranges)
+    given = Simulation(tuned, plan).run(rows, plan.ranges)
     moved = {}
-    for name, tensor in graph.outputs.items():
-        node = graph.maker(tensor)
+    for name, tensor in tuned.outputs.items():
+        node = tuned.maker(tensor)
         while node is not None and isinstance(node.op, Reshape):
-            node = graph.maker(node.inputs[0])
+            node = tuned.maker(node.inputs[0])
         if node is None or not isinstance(node.op, (Conv, Dense)) or node.op.activation:
             continue
         if node.output in plan.integer:
@@ -257,4 +263,4 @@ def _with_corrected_bias(graph: Graph, plan: QuantizationPlan, rows: FloatArray)
         error = (wanted[name] - given[name]).reshape(-1, len(node.op.bias))
         bias = node.op.bias + error.mean(axis=0, dtype=np.float64).astype(np.float32)
         moved[node.output] = replace(node, op=replace(node.op, bias=bias))
-    return graph.with_nodes(moved.get(node.output, node) for node in graph.nodes)
+    return tuned.with_nodes(moved.get(node.output, node) for node in tuned.nodes)

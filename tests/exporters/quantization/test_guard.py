@@ -52,7 +52,7 @@ def case() -> tuple[Graph, QuantizationPlan, np.ndarray]:
 
 def test_only_the_layer_that_8_bits_do_not_do_goes_back():
     graph, plan, rows = case()
-    kept = keep_within(graph, plan, rows, Precision.INT8)
+    _, kept = keep_within(graph, plan, rows, Precision.INT8)
     assert kept.integer == {"even"}
     # Small weights are not worth storing narrow.
     assert kept.weight_mode("uneven") is WeightMode.FLOAT32
@@ -61,7 +61,7 @@ def test_only_the_layer_that_8_bits_do_not_do_goes_back():
 def test_a_plan_that_is_good_enough_stays():
     graph, plan, rows = case()
     good = replace(plan, integer=frozenset({"even"}))
-    assert keep_within(graph, good, rows, Precision.INT8) == good
+    assert keep_within(graph, good, rows, Precision.INT8) == (graph, good)
 
 
 def test_float16_is_given_up_where_it_does_not_do():
@@ -75,7 +75,7 @@ def test_float16_is_given_up_where_it_does_not_do():
     rows = RNG.uniform(-1, 1, (32, 2)).astype(np.float32)
     # float16 has no 2049; the posterior is narrow, so that it shows.
     plan = QuantizationPlan(weights=dict.fromkeys("ab", WeightMode.FLOAT16))
-    kept = keep_within(graph, plan, rows, Precision.FLOAT16)
+    _, kept = keep_within(graph, plan, rows, Precision.FLOAT16)
     assert kept.weight_mode("a") is WeightMode.FLOAT32
     assert kept.weight_mode("b") is WeightMode.FLOAT16
 
@@ -107,8 +107,8 @@ def test_the_one_row_that_is_beyond_is_found_wherever_it_stands():
     rows[-1] = (4.02, -10.0)
     ranges = {name: Range(low=-10.2, high=10.2) for name in ("x", "hidden")}
     plan = QuantizationPlan(integer=frozenset({"hidden"}), ranges=ranges)
-    assert keep_within(graph, plan, rows[:-1], Precision.INT8).integer == {"hidden"}
-    assert keep_within(graph, plan, rows, Precision.INT8).integer == frozenset()
+    assert keep_within(graph, plan, rows[:-1], Precision.INT8)[1].integer == {"hidden"}
+    assert keep_within(graph, plan, rows, Precision.INT8)[1].integer == frozenset()
 
 
 def test_values_that_are_quantized_as_they_come_count():
@@ -122,8 +122,8 @@ def test_values_that_are_quantized_as_they_come_count():
     rows = np.tile(np.float32([255.0, 0.0]), (64, 1))
     rows[:, 1] = np.linspace(-0.4, 0.4, 64)
     plan = QuantizationPlan(weights={"z_mean": WeightMode.INT8})
-    assert keep_within(graph, plan, rows, Precision.INT8) == plan
-    kept = keep_within(graph, plan, rows, Precision.INT8, on_the_fly=True)
+    assert keep_within(graph, plan, rows, Precision.INT8) == (graph, plan)
+    _, kept = keep_within(graph, plan, rows, Precision.INT8, on_the_fly=True)
     assert kept.weight_mode("z_mean") is WeightMode.FLOAT32
 
 
@@ -189,6 +189,23 @@ def test_a_layer_that_costs_nats_goes_back():
         rows[:16], kernel - np.float32(0.1) * np.ones((16, 1), np.float32), Likelihood.GAUSSIAN
     )
     plan = QuantizationPlan(weights={"image": WeightMode.FLOAT16})
-    assert keep_within(graph, plan, rows, Precision.FLOAT16) == plan
-    kept = keep_within(graph, plan, rows, Precision.FLOAT16, scored=beside)
+    assert keep_within(graph, plan, rows, Precision.FLOAT16) == (graph, plan)
+    _, kept = keep_within(graph, plan, rows, Precision.FLOAT16, scored=beside)
     assert kept.weight_mode("image") is WeightMode.FLOAT32
+
+
+def test_the_model_is_what_counts_and_not_what_was_tuned_to_fit_the_plan():
+    graph, plan, rows = case()
+    off = {
+        node.output: replace(node, op=replace(node.op, bias=np.full(40, 0.5, np.float32)))
+        for node in graph.nodes
+        if node.output == "last"
+    }
+    tuned = graph.with_nodes(off.get(node.output, node) for node in graph.nodes)
+    plan = replace(plan, integer=frozenset({"even"}), weights={"last": WeightMode.INT8})
+    assert keep_within(graph, plan, rows, Precision.INT8) == (graph, plan)
+    found, kept = keep_within(graph, plan, rows, Precision.INT8, tuned=tuned)
+    # Its bias goes back with it.
+    assert found == graph
+    assert kept.weight_mode("last") is WeightMode.FLOAT32
+    assert kept.integer == {"even"}
