@@ -9,12 +9,13 @@ it is within.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exporters.graph import Conv, ConvTranspose, Dense, Graph, Node
+from exporters.lowering.join_weights import JoinWeights
 from exporters.progress import tell
 from exporters.quantization.moves import is_move
 from exporters.quantization.plan import QuantizationPlan, WeightMode
@@ -73,30 +74,84 @@ def keep_within(
         scored = scored.first(len(used) // 2)
         used = np.concatenate([scored.latents, used[: len(used) - len(scored.latents)]])
     wanted = run_graph(graph, used)
-    own = {node.output: node for node in graph.nodes}
-    fitting = {node.output: node for node in (tuned or graph).nodes}
+    mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
+    trial = _Trial(graph=graph, tuned=tuned or graph, plan=plan, mode=mode)
 
-    def error(nodes: Mapping[str, Node], candidate: QuantizationPlan) -> float:
-        made = graph.with_nodes(nodes.values())
-        simulation = Simulation(made, candidate, eager=True, on_the_fly=on_the_fly)
-        given = simulation.run(used, candidate.ranges)
+    def error(of: tuple[Graph, QuantizationPlan]) -> float:
+        simulation = Simulation(*of, eager=True, on_the_fly=on_the_fly)
+        given = simulation.run(used, of[1].ranges)
         return excess(wanted, given, precision, scored=scored)
 
-    if error(fitting, plan) > 1:
-        mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
-        layers = [node for node in graph.nodes if _is_narrow(node, plan, mode)]
-        alone = {}
-        for node in layers:
-            tell(f"looking for layers to keep in float: {node.name}")
-            nodes = {**own, node.output: fitting[node.output]}
-            alone[node.output] = error(nodes, _only(plan, node))
-        for node in sorted(layers, key=lambda each: -alone[each.output]):
-            tell(f"keeping {node.name} in float")
-            plan = _without(graph, plan, node, mode)
-            fitting[node.output] = node
-            if error(fitting, plan) <= 1:
-                break
-    return graph.with_nodes(fitting.values()), plan
+    if error(trial.with_float(())) <= 1:
+        return trial.with_float(())
+    layers = [node for node in graph.nodes if _is_narrow(node, plan, mode)]
+    alone = {}
+    for node in layers:
+        tell(f"looking for layers to keep in float: {node.name}")
+        alone[node.output] = error(trial.only(node))
+    back: list[Node] = []
+    for node in sorted(layers, key=lambda each: -alone[each.output]):
+        tell(f"keeping {node.name} in float")
+        back.append(node)
+        if error(trial.with_float(back)) <= 1:
+            break
+    else:
+        return trial.joined(back)
+    # One that went back early may have been the lesser evil only until another one did.
+    for node in sorted(back[:-1], key=lambda each: -_weights(each)):
+        fewer = [each for each in back if each is not node]
+        if error(trial.with_float(fewer)) <= 1:
+            back = fewer
+    return trial.joined(back)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A component and the plan for it, some of whose layers can be put back into float.
+
+    Attributes:
+        graph: computes what the Keras model computes.
+        tuned: the same with the biases that fit the plan.
+        plan: with its ranges and weights.
+        mode: that its narrow weights are stored in.
+    """
+
+    graph: Graph
+    tuned: Graph
+    plan: QuantizationPlan
+    mode: WeightMode
+
+    def with_float(self, back: Iterable[Node]) -> tuple[Graph, QuantizationPlan]:
+        """Give the component with these layers in float, with their own biases."""
+        own, plan = {node.output: node for node in back}, self.plan
+        for node in own.values():
+            plan = _without(self.graph, plan, node, self.mode)
+        return self.tuned.with_nodes(own.get(n.output, n) for n in self.tuned.nodes), plan
+
+    def only(self, node: Node) -> tuple[Graph, QuantizationPlan]:
+        """Give the component with all but one layer in float."""
+        fitting = {each.output: each for each in self.tuned.nodes}
+        nodes = (fitting[n.output] if n is node else n for n in self.graph.nodes)
+        return self.graph.with_nodes(nodes), _only(self.plan, node)
+
+    def joined(self, back: Iterable[Node]) -> tuple[Graph, QuantizationPlan]:
+        """Give the same as `with_float`; of what was split to be stored narrow, the whole."""
+        back = tuple(back)
+        graph, plan = self.with_float(back)
+        joined = JoinWeights(only=frozenset(node.output for node in back))(graph).graph
+        before = {id(node) for node in graph.nodes}
+        whole = [node for node in joined.nodes if id(node) not in before]
+        for node in whole:
+            plan = _without(joined, plan, node, self.mode)
+        if whole:
+            names = ", ".join(node.name for node in whole)
+            plan = replace(plan, notes=(*plan.notes, f"in one part again: {names}"))
+        return joined, plan
+
+
+def _weights(node: Node) -> int:
+    op = node.op
+    return op.kernel.size if isinstance(op, (Conv, ConvTranspose, Dense)) else 0
 
 
 def excess(

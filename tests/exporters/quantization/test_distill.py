@@ -126,10 +126,11 @@ def test_what_held_out_rows_do_not_gain_from_is_not_kept(case):
 
 def test_a_model_that_would_take_minutes_is_left_alone(case, monkeypatch):
     graph, plan, _ = case
-    # One row takes 2 * 128 + 16 * 72 * 8 + 16 * 72 products; forty steps are the least.
-    products = 10_624
-    monkeypatch.setattr("exporters.quantization.distill._BUDGET", 40 * products - 1)
+    # One row takes 2 * 128 + 16 * 72 * 8 + 16 * 72 products, and 3 * 128 + 2 * 16 values that cost
+    # 64 each; forty steps are the least.
+    cost = 10_624 + 64 * 416
+    monkeypatch.setattr("exporters.quantization.distill._BUDGET", 40 * cost - 1)
     assert distilled(case) == (graph, plan)
 
-    monkeypatch.setattr("exporters.quantization.distill._BUDGET", 40 * products)
+    monkeypatch.setattr("exporters.quantization.distill._BUDGET", 40 * cost)
     assert distilled(case) != (graph, plan)

@@ -209,3 +209,41 @@ def test_the_model_is_what_counts_and_not_what_was_tuned_to_fit_the_plan():
     assert found == graph
     assert kept.weight_mode("last") is WeightMode.FLOAT32
     assert kept.integer == {"even"}
+
+
+def test_a_layer_that_went_back_for_nothing_is_narrow_again():
+    # Shares of the limit, of weights that float16 rounds to 1: 0.81 of a; 0.77 each of b and c,
+    # which add up. Of them all a costs most by itself, and by itself it is within.
+    a, b = np.float32([[1 + 2**-11]]), np.float32([[1 + 0.95 * 2**-11]])
+    graph = Graph(
+        input="x",
+        input_shape=(1,),
+        nodes=(dense("a", "x", a), dense("b", "x", b), dense("c", "b", b)),
+        outputs={"z_mean": "a", "reconstruction": "c"},
+    )
+    rows = np.tile(np.float32([[1.0], [-1.0]]), (32, 1))
+    plan = QuantizationPlan(weights=dict.fromkeys("abc", WeightMode.FLOAT16))
+    _, kept = keep_within(graph, plan, rows, Precision.FLOAT16)
+    assert [kept.weight_mode(name) for name in "abc"] == [
+        WeightMode.FLOAT16,
+        WeightMode.FLOAT32,
+        WeightMode.FLOAT16,
+    ]
+
+
+def test_parts_that_are_not_stored_narrow_are_one_again():
+    # Beside a weight of 1000, on a value that is always 0, the others are nothing in 8 bits.
+    kernel = RNG.uniform(1, 2, (3, 4)).astype(np.float32)
+    kernel[0] = 1000
+    parts = dense("parts", "x", kernel)
+    total = dense("z_mean", "parts", np.float32([[1, 0], [0, 1], [1, 0], [0, 1]]))
+    graph = Graph(input="x", input_shape=(3,), nodes=(parts, total), outputs={"z_mean": "z_mean"})
+    rows = RNG.standard_normal((64, 3)).astype(np.float32)
+    rows[:, 0] = 0
+    plan = QuantizationPlan(weights={"parts": WeightMode.INT8})
+    found, kept = keep_within(graph, plan, rows, Precision.INT8)
+    (node,) = found.nodes
+    assert (node.name, node.inputs, node.output) == ("z_mean", ("x",), "z_mean")
+    np.testing.assert_allclose(node.op.kernel, kernel[:, :2] + kernel[:, 2:])
+    assert kept.weight_mode("z_mean") is WeightMode.FLOAT32
+    assert kept.notes == ("in one part again: z_mean",)
