@@ -35,6 +35,8 @@ __all__ = ["all_integer", "dynamic", "mostly_integer", "storing"]
 _FEW_CHANNELS = 4
 # A float layer of an int8 artifact with more weights than this is worth storing as float16.
 _WORTH_HALVING = 1024
+# One at the boundary with more than this is most of a file: 8 bits are tried first, beside floats.
+_MOST_OF_A_FILE = 1 << 18
 # A dense layer with this many weights takes as long as it takes to read them: a quarter in int8.
 _BOUND_BY_MEMORY = 65536
 
@@ -76,7 +78,7 @@ def _dynamic_mode(graph: Graph, node: Node, format: Format) -> WeightMode:
         at_boundary = node.inputs[0] == graph.input or node.output in graph.outputs.values()
         if op.kernel.size <= _WORTH_HALVING:
             return WeightMode.FLOAT32
-        return WeightMode.FLOAT16 if at_boundary else WeightMode.INT8
+        return _at_boundary(op) if at_boundary else WeightMode.INT8
     # XNNPACK has no depthwise convolution of int8 weights and float values.
     depthwise = isinstance(op, Conv) and op.groups > 1
     if format is Format.TFLITE and (
@@ -105,7 +107,7 @@ def mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
             elif inner and not _leaves(graph, node):
                 integer.add(node.output)
             elif op.kernel.size > _WORTH_HALVING:
-                weights[node.output] = WeightMode.FLOAT16
+                weights[node.output] = _at_boundary(op)
         elif (is_move(op) and from_integer) or (
             format is Format.TFLITE and from_integer and _has_tflite_kernel(op)
         ):
@@ -116,6 +118,8 @@ def mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
     # a move before the first integer layer is cheaper once they are integers.
     integer |= _moves_before(graph, integer)
     dense = {node.output for node in graph.nodes if isinstance(node.op, Dense)}
+    if format is Format.ONNX:
+        dense &= integer
     summed = {node.inputs[0] for node in graph.nodes if isinstance(node.op, SumShifted)}
     return QuantizationPlan(
         integer=frozenset(integer),
@@ -123,8 +127,13 @@ def mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
         weights=weights,
         # One scale for all maps of a sum: it is then applied to the sum, once.
         # A dense layer's scales per channel need FULLY_CONNECTED version 12 in TFLite.
-        per_tensor=frozenset((integer_input & summed) | (integer & dense)),
+        per_tensor=frozenset((integer_input & summed) | dense),
     )
+
+
+def _at_boundary(op: Dense) -> WeightMode:
+    """How the weights of a layer beside the graph's input or outputs are stored."""
+    return WeightMode.INT8 if op.kernel.size > _MOST_OF_A_FILE else WeightMode.FLOAT16
 
 
 def _reads_latents(graph: Graph, node: Node) -> bool:
