@@ -76,6 +76,7 @@ def plan_lowered(
         integer_io=request.integer_io,
         seed=request.seed,
         paired=lowered.profile.paired,
+        integer_depthwise=lowered.profile.integer_depthwise,
         scored=request.scored,
     )
     return graph, replace(plan, signed=lowered.profile.signed)

@@ -34,6 +34,7 @@ from exporters.graph import (
     Transpose,
 )
 from exporters.onnx_operators import objection, writable, write_operator
+from exporters.quantization.moves import is_move
 from exporters.quantization.plan import (
     QuantizationPlan,
     Range,
@@ -227,9 +228,34 @@ class _Writer:
 
     def _as_real(self, tensor: str) -> str:
         if tensor not in self._real:
-            parameters = self._scale(self._plan.ranges[tensor])
-            self._real[tensor] = self.add("DequantizeLinear", [self._stored[tensor], *parameters])
+            range_, shape = self._plan.ranges[tensor], self._graph.shapes[tensor]
+            parameters, along = self._scale(range_), dict[str, Any]()
+            wide = [axis for axis, size in enumerate(shape, start=1) if size > 1]
+            if wide and self._is_multiplied_in_float(tensor):
+                # Between a scale of a tensor and another ONNX Runtime takes a float layer for one
+                # that somebody forgot to quantize, and rounds its weights to 8 bits, with one scale
+                # for all of them. A scale for each channel it leaves alone.
+                count, along = shape[wide[0] - 1], {"axis": wide[0]}
+                parameters = [
+                    self.constant("scales", np.full(count, range_.scale, np.float32)),
+                    self.constant("zero_points", np.full(count, self._zero_of(range_))),
+                ]
+            self._real[tensor] = self.add(
+                "DequantizeLinear", [self._stored[tensor], *parameters], **along
+            )
         return self._real[tensor]
+
+    def _is_multiplied_in_float(self, tensor: str) -> bool:
+        """Whether a layer with float weights reads the tensor, as it is or moved."""
+        for user in self._graph.users(tensor):
+            name = user.output
+            if name in self._plan.integer | self._plan.integer_input | self._plan.dynamic:
+                continue
+            if isinstance(user.op, (Conv, ConvTranspose, Dense)):
+                return True
+            if is_move(user.op) and self._is_multiplied_in_float(name):
+                return True
+        return False
 
     def _as_integer(self, tensor: str) -> str:
         if tensor not in self._stored:

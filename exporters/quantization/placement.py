@@ -88,15 +88,26 @@ def _dynamic_mode(graph: Graph, node: Node, format: Format) -> WeightMode:
     return WeightMode.INT8
 
 
-def mostly_integer(graph: Graph, format: Format) -> QuantizationPlan:
-    """Convolutions, and what only moves values between them, in integers."""
+def mostly_integer(
+    graph: Graph, format: Format, *, integer_depthwise: bool = True
+) -> QuantizationPlan:
+    """Convolutions, and what only moves values between them, in integers.
+
+    Args:
+        graph: lowered.
+        format: whose operators there are.
+        integer_depthwise: convolutions in groups too.
+    """
     integer: set[str] = set()
     integer_input: set[str] = set()
     weights: dict[str, WeightMode] = {}
     for node in graph.nodes:
         op = node.op
         from_integer = all(name in integer for name in node.inputs)
-        if isinstance(op, Conv) and not _stays_float(graph, node):
+        depthwise = isinstance(op, Conv) and op.groups > 1
+        if isinstance(op, Conv) and not (
+            _stays_float(graph, node) or (depthwise and not integer_depthwise)
+        ):
             integer.add(node.output)
         elif isinstance(op, Conv) and _is_head(graph, node):
             weights[node.output] = WeightMode.INT8

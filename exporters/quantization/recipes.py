@@ -111,6 +111,7 @@ def plan_for(
     integer_io: bool = False,
     seed: int = 0,
     paired: bool = False,
+    integer_depthwise: bool = True,
     scored: Scored | None = None,
 ) -> tuple[Graph, QuantizationPlan]:
     """Plan a lowered graph's quantization.
@@ -124,6 +125,7 @@ def plan_for(
         integer_io: inputs and outputs are integers too, and everything between them; int8 only.
         seed: of what is drawn from the rows.
         paired: hold neighbouring weights of what multiplies integers to `LARGEST_PAIR`.
+        integer_depthwise: convolutions in groups are integers at int8.
         scored: of a decoder, what its reconstruction loss is counted on.
 
     Returns:
@@ -144,7 +146,11 @@ def plan_for(
         plan = replace(dynamic(graph, format), paired=paired)
         few = _few(graph, rows)
         return keep_within(graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored)
-    plan = all_integer(graph, format) if integer_io else mostly_integer(graph, format)
+    plan = (
+        all_integer(graph, format)
+        if integer_io
+        else mostly_integer(graph, format, integer_depthwise=integer_depthwise)
+    )
     plan = replace(plan, paired=paired)
     return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly, scored=scored)
 

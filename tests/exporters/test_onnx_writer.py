@@ -579,6 +579,51 @@ def test_rectified_integer_products_of_maps_are_summed(chain, assert_integers):
     )
 
 
+@pytest.mark.parametrize("moved", [(), (Transpose(order=(1, 2, 0)), Transpose(order=(2, 0, 1)))])
+def test_float_weights_between_integers_are_as_they_are(chain, assert_integers, moved):
+    # One large weight would take the others their steps, if the runtime rounded them to 8 bits.
+    weights = normal(3, 3, 6, 5)
+    weights[0, 0, 0, 0] = 200
+    between = conv((3, 3), (6, 5))
+    graph = chain(
+        (4, 8, 8),
+        conv((1, 1), (4, 6)),
+        *moved,
+        replace(between, kernel=weights),
+        conv((1, 1), (5, 5)),
+    )
+    first, _, last = (n.output for n in graph.nodes if isinstance(n.op, Conv))
+    kernels = {n.output: n.op.kernel for n in graph.nodes if n.output in (first, last)}
+    model = assert_integers(
+        graph,
+        integer=frozenset(kernels),
+        stored={name: gentle(kernel) for name, kernel in kernels.items()},
+        steps=2,
+    )
+    assert operators(model).count("QLinearConv") == 2
+    assert operators(model).count("Conv") == 1
+
+
+def test_a_float_product_between_integers_is_as_it_is(chain, assert_integers):
+    weights = normal(60, 8)
+    weights[0, 0] = 200
+    graph = chain(
+        (3, 4, 5),
+        conv((1, 1), (3, 3)),
+        Reshape(to=(60,)),
+        Dense(kernel=weights, bias=normal(8)),
+        Reshape(to=(2, 2, 2)),
+        conv((1, 1), (2, 4)),
+    )
+    kernels = {name: graph.maker(name).op.kernel for name in "ae"}
+    assert_integers(
+        graph,
+        integer=frozenset("abde"),
+        stored={name: gentle(kernel) for name, kernel in kernels.items()},
+        steps=2,
+    )
+
+
 def test_floats_and_integers_meet_in_one_graph(chain, assert_integers):
     graph = chain(
         (4, 6, 6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporters.graph import Activate, Activation, Dense
+from exporters.graph import Activate, Activation, Conv, Dense
 from exporters.quantization.placement import dynamic, mostly_integer
 from exporters.quantization.plan import WeightMode
 from vae_edge.terms import Format
@@ -41,3 +41,12 @@ def test_what_reads_latents_is_as_narrow_as_its_size_asks_for(chain, format, pla
 def test_large_weights_have_one_scale_where_old_runtimes_know_no_other(chain, format):
     graph = chain((64,), dense(64, 4097), Activate(activation=Activation.SIGMOID))
     assert ("a" in mostly_integer(graph, format).per_tensor) == (format is Format.TFLITE)
+
+
+@FORMATS
+def test_convolutions_in_groups_are_integers_where_that_is_asked_for(chain, format):
+    grouped = Conv(kernel=np.ones((3, 3, 1, 8), np.float32), bias=np.zeros(8, np.float32), groups=8)
+    whole = Conv(kernel=np.ones((1, 1, 8, 8), np.float32), bias=np.zeros(8, np.float32))
+    graph = chain((6, 6, 8), whole, grouped, whole)
+    assert mostly_integer(graph, format).integer == frozenset("abc")
+    assert mostly_integer(graph, format, integer_depthwise=False).integer == frozenset("ac")
