@@ -248,21 +248,34 @@ def _without(
     name = {node.output}
     large = op.kernel.size > _WORTH_HALVING and narrow is WeightMode.INT8
     mode = WeightMode.FLOAT16 if large else WeightMode.FLOAT32
-    integer = set(plan.integer - name)
-    for each in reversed(graph.nodes):
-        if each.output not in integer or isinstance(each.op, (Conv, Dense)):
-            continue
-        users = graph.users(each.output)
-        reading = integer | plan.integer_input - name
-        made = all(source in integer for source in each.inputs)
-        read = bool(users) and all(user.output in reading for user in users)
-        if not made and not (is_move(each.op) and read):
-            integer.discard(each.output)
+    kept = _between_integers(graph, plan.integer - name, plan.integer_input - name)
     return replace(
         plan,
-        integer=frozenset(integer),
+        integer=kept,
         integer_input=plan.integer_input - name,
         dynamic=plan.dynamic - name,
         weights={**plan.weights, node.output: mode},
         stored={key: value for key, value in plan.stored.items() if key not in name},
     )
+
+
+def _between_integers(
+    graph: Graph, integer: frozenset[str], integer_input: frozenset[str]
+) -> frozenset[str]:
+    """Those of integer nodes that read what is an integer already, or move what is to be one."""
+    weighted = {
+        node.output
+        for node in graph.nodes
+        if node.output in integer and isinstance(node.op, (Conv, Dense))
+    }
+    made = set(weighted)
+    for node in graph.nodes:
+        if node.output in integer and all(name in made for name in node.inputs):
+            made.add(node.output)
+    read = made | integer_input
+    for node in reversed(graph.nodes):
+        users = graph.users(node.output)
+        all_read = bool(users) and all(user.output in read for user in users)
+        if node.output in integer and is_move(node.op) and all_read:
+            read.add(node.output)
+    return frozenset(integer & (made | read))

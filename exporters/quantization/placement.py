@@ -36,7 +36,7 @@ _FEW_CHANNELS = 4
 # A float layer of an int8 artifact with more weights than this is worth storing as float16.
 _WORTH_HALVING = 1024
 # One at the boundary with more than this is most of a file: 8 bits are tried first, beside floats.
-_MOST_OF_A_FILE = 1 << 18
+_MOST_OF_A_FILE = 1 << 16
 # A dense layer with this many weights takes as long as it takes to read them: a quarter in int8.
 _BOUND_BY_MEMORY = 65536
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporters.graph import Activate, Activation, Dense, Graph, Node
+from exporters.graph import Activate, Activation, Dense, Graph, Node, Reshape, Transpose
 from exporters.quantization.guard import excess, keep_within
 from exporters.quantization.plan import QuantizationPlan, Range, WeightMode
 from exporters.quantization.scored import Scored
@@ -247,3 +247,25 @@ def test_parts_that_are_not_stored_narrow_are_one_again():
     np.testing.assert_allclose(node.op.kernel, kernel[:, :2] + kernel[:, 2:])
     assert kept.weight_mode("z_mean") is WeightMode.FLOAT32
     assert kept.notes == ("in one part again: z_mean",)
+
+
+def test_what_only_moves_floats_is_float_again():
+    # The layer that reads the moved values does not do in 8 bits; nothing else is an integer.
+    kernel = RNG.uniform(1, 2, (6, 2)).astype(np.float32)
+    nodes = (
+        Node(name="square", op=Reshape(to=(2, 3)), inputs=("x",), output="square"),
+        Node(name="turned", op=Transpose(order=(1, 0)), inputs=("square",), output="turned"),
+        Node(name="flat", op=Reshape(to=(6,)), inputs=("turned",), output="flat"),
+        dense("z_mean", "flat", kernel),
+    )
+    graph = Graph(input="x", input_shape=(6,), nodes=nodes, outputs={"z_mean": "z_mean"})
+    rows = RNG.uniform(-1, 1, (64, 6)).astype(np.float32)
+    names = ("x", "square", "turned", "flat", "z_mean")
+    plan = QuantizationPlan(
+        integer=frozenset(names[1:]),
+        # Steps of 4 for values within 1.
+        ranges={name: Range(low=-512.0, high=508.0) for name in names},
+    )
+    found, kept = keep_within(graph, plan, rows, Precision.INT8)
+    assert found == graph
+    assert kept.integer == frozenset()

@@ -25,9 +25,9 @@ def dense(inputs: int, outputs: int) -> Dense:
 @pytest.mark.parametrize(
     ("outputs", "mode"),
     [
-        (4, WeightMode.FLOAT32),  # 1,024 bytes at most are saved
-        (4096, WeightMode.FLOAT16),
-        (4097, WeightMode.INT8),  # from here on most of a file
+        (16, WeightMode.FLOAT32),  # 2,048 bytes at most are saved
+        (1024, WeightMode.FLOAT16),
+        (1025, WeightMode.INT8),  # from here on most of a file
     ],
 )
 def test_what_reads_latents_is_as_narrow_as_its_size_asks_for(chain, format, plan, outputs, mode):
@@ -39,7 +39,7 @@ def test_what_reads_latents_is_as_narrow_as_its_size_asks_for(chain, format, pla
 
 @FORMATS
 def test_large_weights_have_one_scale_where_old_runtimes_know_no_other(chain, format):
-    graph = chain((64,), dense(64, 4097), Activate(activation=Activation.SIGMOID))
+    graph = chain((64,), dense(64, 1025), Activate(activation=Activation.SIGMOID))
     assert ("a" in mostly_integer(graph, format).per_tensor) == (format is Format.TFLITE)
 
 
