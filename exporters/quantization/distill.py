@@ -36,7 +36,7 @@ from exporters.quantization.plan import (
     fit_pairs,
 )
 from exporters.quantization.simulate import Simulation, run_graph
-from exporters.quantization.work import cost
+from exporters.quantization.work import cost, rows_within
 from exporters.tf_graph import compute
 from vae_edge.terms import FloatArray
 
@@ -52,8 +52,9 @@ _LOOKS = 8
 # Of an int8 step of a weight, and of an 8-bit step of the layer's output for a bias, per update.
 _WEIGHT_RATE = 0.1
 _BIAS_RATE = 0.05
-# Rows that are only looked at, and at most a quarter of all.
-_HELD_OUT = 256
+# Rows that are only looked at, and at most a quarter of all; of large models fewer.
+_HELD_OUT, _LEAST_HELD_OUT = 256, 64
+_LOOK_WORK = 5e9
 # Fewer rows than this are learned by heart.
 _LEAST_ROWS = 256
 
@@ -91,7 +92,8 @@ def distill(
     steps = _steps(graph)
     if not layers or len(rows) < _LEAST_ROWS or not is_within_reach(graph):
         return graph, plan
-    kept = min(_HELD_OUT, len(rows) // 4)
+    held_out = rows_within(graph, rows, most=_HELD_OUT, work=_LOOK_WORK, least=_LEAST_HELD_OUT)
+    kept = min(len(held_out), len(rows) // 4)
     train, looked_at = rows[:-kept], rows[-kept:]
     wanted = run_graph(graph, train)
     objective = measure.against(run_graph(graph, looked_at))

@@ -35,10 +35,10 @@ _SWEEPS = 2
 _NARROWEST = 0.1
 # Fewer rows make the search quick and its choice noisy: 256 and 512 choose alike within 0.1 dB.
 _SEARCH_ROWS = 256
-# Products of one trial, and of all: about two minutes on two cores. Larger models are searched on
+# Products of one trial, and of all: about a minute on two cores. Larger models are searched on
 # fewer rows, and with the last ends not at all.
-_TRIAL_WORK = 2e10
-_SEARCH_WORK = 1e12
+_TRIAL_WORK = 5e9
+_SEARCH_WORK = 5e11
 _LEAST_ROWS = 32
 
 
