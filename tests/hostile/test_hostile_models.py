@@ -238,6 +238,52 @@ def test_weights_of_other_shapes_or_values_are_refused(written, sound, tmp_path)
         refused(written(changes, layer=("sampling", lambda_config(tmp_path / "ran"))), message)
 
 
+@pytest.mark.parametrize(
+    ("units", "shape"), [((10**9,), r"16, 1e\+09"), ((10**6, 10**6), r"1e\+06, 1e\+06")]
+)
+def test_configuration_that_asks_for_more_weights_than_the_file_has_is_refused(
+    written, units, shape
+):
+    inner = [
+        {
+            "module": "keras.layers",
+            "class_name": "Dense",
+            "config": {"name": f"large_{place}", "units": number, "use_bias": False},
+            "registered_name": None,
+        }
+        for place, number in enumerate(units)
+    ]
+    source = {
+        "module": "keras.layers",
+        "class_name": "InputLayer",
+        "config": {"batch_shape": [None, 1 if len(units) > 1 else 16], "name": "source"},
+        "registered_name": None,
+    }
+    model = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "large", "layers": [source, *inner]},
+        "registered_name": None,
+    }
+    asks = rf"'large_{len(units) - 1}' asks for weights of shape \({shape}\)"
+    refused(written(config=model), asks)
+
+
+def test_layers_keep_making_weights_after_a_file_was_refused(written):
+    import keras
+
+    layer = {
+        "module": "keras.layers",
+        "class_name": "Dense",
+        "config": {"units": 10**9, "name": "pixels"},
+        "registered_name": None,
+    }
+    refused(written(layer=("pixels", layer)), "the whole file holds 116 values")
+    dense = keras.layers.Dense(5_000)
+    dense.build((None, 1_000))  # more than a file so small may ask for
+    assert dense.count_params() == 5_005_000
+
+
 def test_file_without_metadata_is_read(written, tmp_path):
     from vae_edge.splitting import load
 

@@ -33,6 +33,7 @@ from vae_edge.splitting.archive import (
 from vae_edge.splitting.config_check import CheckedConfig, check_config
 from vae_edge.splitting.custom_code import KnownClasses
 from vae_edge.splitting.stand_ins import stand_in_class
+from vae_edge.splitting.weight_budget import WeightBudget
 
 __all__ = ["Loaded", "import_keras", "load_model"]
 
@@ -91,7 +92,7 @@ def load_model(path: Path, modules: Sequence[ModuleType] = ()) -> Loaded:
     archive = read_archive(path)
     keras = import_keras()
     checked = check_config(archive.config, KnownClasses(modules), path)
-    groups = _check_weights(path)
+    groups, held = _check_weights(path)
     custom: dict[str, Any] = dict(checked.custom)
     custom.update({missing.key: stand_in_class(missing) for missing in checked.missing})
     if checked.missing_root is not None and not checked.config:
@@ -104,7 +105,8 @@ def load_model(path: Path, modules: Sequence[ModuleType] = ()) -> Loaded:
         }
     else:
         config = checked.config
-    model = _load(keras, archive, config, custom)
+    budget = WeightBudget(held=held, where=str(path))
+    model = _load(keras, archive, config, custom, budget)
     if not isinstance(model, keras.layers.Layer):
         raise ModelError(
             f"{path}: holds a {type(model).__name__} and no model. Save the whole VAE: "
@@ -119,7 +121,13 @@ def load_model(path: Path, modules: Sequence[ModuleType] = ()) -> Loaded:
     return Loaded(model=model, notes=tuple(notes))
 
 
-def _load(keras: Any, archive: Archive, config: dict[str, Any], custom: dict[str, Any]) -> Any:
+def _load(
+    keras: Any,
+    archive: Archive,
+    config: dict[str, Any],
+    custom: dict[str, Any],
+    budget: WeightBudget,
+) -> Any:
     """Load what was checked, and nothing else that the archive holds."""
     with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
         checked = Path(directory) / "checked.keras"
@@ -128,12 +136,12 @@ def _load(keras: Any, archive: Archive, config: dict[str, Any], custom: dict[str
             out.writestr(CONFIG, json.dumps(config))
             archive.copy_weights(out)
         try:
-            with _policy_of(keras, config):
+            with _policy_of(keras, config), budget.watched(keras):
                 return keras.saving.load_model(
                     checked, custom_objects=custom, compile=False, safe_mode=True
                 )
         except Exception as error:  # Keras raises whatever the damaged part happens to cause
-            raise _not_loaded(keras, archive, error) from error
+            raise budget.excess or _not_loaded(keras, archive, error) from error
 
 
 @contextlib.contextmanager
@@ -179,8 +187,11 @@ def _not_loaded(keras: Any, archive: Archive, error: Exception) -> ModelError:
     )
 
 
-def _check_weights(path: Path) -> tuple[str, ...]:
-    """Refuse a weights file that refers to others or blows up; give the groups at its top."""
+def _check_weights(path: Path) -> tuple[tuple[str, ...], int]:
+    """Refuse a weights file that refers to others or blows up.
+
+    Gives the groups at its top, and how many values are in it.
+    """
     h5py: Any = importlib.import_module("h5py")
     damaged = f"{path}: is damaged: its weights cannot be read"
     try:
@@ -188,7 +199,7 @@ def _check_weights(path: Path) -> tuple[str, ...]:
             content = archive.read(WEIGHTS)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise ModelError(f"{damaged}: {_short(error)} Save or copy it again.") from error
-    total = 0
+    total = values = 0
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             for group in _groups(h5py, file):
@@ -207,6 +218,7 @@ def _check_weights(path: Path) -> tuple[str, ...]:
                                 "another file, which Keras never does."
                             )
                         total += item.nbytes
+                        values += item.size or 0
             top = tuple(file)
     except ModelError:
         raise
@@ -216,7 +228,7 @@ def _check_weights(path: Path) -> tuple[str, ...]:
         raise ModelError(
             f"{path}: is not loaded: {len(content)} bytes of weights would unpack to {total}."
         )
-    return top
+    return top, values
 
 
 def _groups(h5py: Any, file: Any) -> Any:
