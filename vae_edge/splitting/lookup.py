@@ -12,7 +12,9 @@ __all__ = ["candidates", "find_output", "find_z", "shape_text"]
 _MOST_LISTED = 24
 
 
-def find_output(graph: FlatGraph, name: str, option: str, where: str) -> Value:
+def find_output(
+    graph: FlatGraph, name: str, option: str, where: str, like: Value | None = None
+) -> Value:
     """Give the output of a layer.
 
     Args:
@@ -21,6 +23,7 @@ def find_output(graph: FlatGraph, name: str, option: str, where: str) -> Value:
             with `:N` behind it, its output N.
         option: that named it, for messages.
         where: which model, for messages.
+        like: a tensor of the shape that is looked for; None for a vector.
 
     Raises:
         ModelError: none of that name, or several; lists the candidates.
@@ -49,7 +52,7 @@ def find_output(graph: FlatGraph, name: str, option: str, where: str) -> Value:
         problem = f"it gives {len(values)} tensors, counted from 0"
     else:
         return values[place]
-    raise ModelError(f"{where}: {option} {name}: {problem}. {candidates(graph)}")
+    raise ModelError(f"{where}: {option} {name}: {problem}. {candidates(graph, like)}")
 
 
 def find_z(graph: FlatGraph, name: str, size: int, where: str) -> Value:
@@ -80,20 +83,23 @@ def find_z(graph: FlatGraph, name: str, size: int, where: str) -> Value:
     return fitting[0]
 
 
-def candidates(graph: FlatGraph) -> str:
-    """List the layers whose output may be a head or z, with their shapes."""
-    vectors = any(len(value.shape) == 1 for step in graph.steps for value in step.outputs)
+def candidates(graph: FlatGraph, like: Value | None = None) -> str:
+    """List the layers whose output may be a head or z, with their shapes.
+
+    Args:
+        graph: to look in.
+        like: to list those whose output has this one's shape instead, if there are any.
+    """
+    given = [(step, value) for step in graph.steps for value in step.outputs]
+    alike = [each for each in given if like is not None and each[1].shape == like.shape]
+    vectors = [each for each in given if len(each[1].shape) == 1]
     flat = [
-        f"{step.label} {shape_text(value.shape)}"
-        if len(step.outputs) == 1
-        else f"{step.label}:{value.index} {shape_text(value.shape)}"
-        for step in graph.steps
-        for value in step.outputs
-        if len(value.shape) == 1 or not vectors
+        f"{step.label}{f':{value.index}' * (len(step.outputs) > 1)} {shape_text(value.shape)}"
+        for step, value in alike or vectors or given
     ]
     shown = ", ".join(flat[:_MOST_LISTED])
     more = f" and {len(flat) - _MOST_LISTED} more" if len(flat) > _MOST_LISTED else ""
-    kind = "Layers that give a vector" if vectors else "Layers"
+    kind = "Layers that give a vector" if vectors and not alike else "Layers"
     return f"{kind}: {shown or 'none'}{more}."
 
 

@@ -34,7 +34,8 @@ def find_reconstruction(
         ModelError: none of them is of the image's size, or several are and none is told apart.
     """
     if options.reconstruction is not None:
-        return find_output(graph, options.reconstruction, "--reconstruction", where), ()
+        layer = options.reconstruction
+        return find_output(graph, layer, "--reconstruction", where, like=image), ()
     distinct = list(dict.fromkeys(decoded))
     if len(distinct) == 1:
         return distinct[0], ()

@@ -196,8 +196,10 @@ def test_mean_and_spread_of_pixels_are_told_apart_by_name_or_asked_for(builder, 
         split(whole)
     told = split(whole, options=SplitOptions(reconstruction=f"decoder/{layer}"))
     check_decoder(told, values, keras.Model(z, second))
-    with pytest.raises(ModelError, match=r"--reconstruction nothing: there is no such layer"):
+    with pytest.raises(ModelError, match=r"--reconstruction nothing: there is no such l") as caught:
         split(whole, options=SplitOptions(reconstruction="nothing"))
+    assert f"decoder/{layer} (4, 4, 1)" in str(caught.value)
+    assert "(2)" not in str(caught.value)  # no picture
 
 
 def test_sigmoid_is_put_behind_logits(builder, values):
