@@ -269,6 +269,22 @@ def test_configuration_that_asks_for_more_weights_than_the_file_has_is_refused(
     refused(written(config=model), asks)
 
 
+def test_layers_that_give_more_than_memory_holds_are_refused_before_they_are_run():
+    import keras
+
+    from vae_edge.splitting import split
+
+    layers = keras.layers
+    image, z = keras.Input((2, 2, 1)), keras.Input((2,))
+    flat = layers.Flatten()(image)
+    heads = [layers.Dense(2, name=name)(flat) for name in ("z_mean", "z_log_var")]
+    small = layers.Reshape((2, 2, 1))(layers.Dense(4)(z))
+    large = layers.UpSampling2D(2**14, name="large")(small)
+    decoder = keras.Model(z, layers.MaxPooling2D(2**14)(large))
+    with pytest.raises(ModelError, match=r"'large' .*\(32768, 32768, 1\).* 4 GiB"):
+        split(keras.Model(image, heads), decoder)
+
+
 def test_layers_keep_making_weights_after_a_file_was_refused(written):
     import keras
 

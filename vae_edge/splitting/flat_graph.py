@@ -12,9 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vae_edge.errors import ModelError
+
 __all__ = ["Call", "FlatGraph", "Step", "Traced", "Value", "flatten", "functional_of", "is_own"]
 
 Shape = tuple[int | None, ...]
+
+# Of one row, in float32: 2 GiB. Models are run on a few rows to see what they do.
+_MOST_VALUES = 2**29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +290,9 @@ def flatten(traced: Traced, opened: Mapping[int, Traced] | None = None) -> FlatG
     Args:
         traced: the model; whose last inputs may stand for random numbers.
         opened: what layers of the user's own class are made of, by their `id`, to be read as well.
+
+    Raises:
+        ModelError: a layer gives so much for one row that running it would exhaust memory.
     """
     functional = functional_of(traced.model)
     values = tuple(Value(shape=_row(tensor)) for tensor in functional.inputs)
@@ -334,6 +342,7 @@ class _Reader:
                 Value(shape=_row(tensor), step=step, index=index)
                 for index, tensor in enumerate(node.outputs)
             )
+            _check_sizes(step)
             return step
         nested = functional_of(traced.model)
         noise = [Value(shape=_row(tensor)) for tensor in nested.inputs[len(given) :]]
@@ -342,6 +351,16 @@ class _Reader:
         return Call(
             model=operation, node=node, inputs=given, outputs=made, items=inner, opened=opened
         )
+
+
+def _check_sizes(step: Step) -> None:
+    for value in step.outputs:
+        if (value.size or 0) > _MOST_VALUES:
+            raise ModelError(
+                f"layer '{step.label}' gives a tensor of shape {value.shape} for one row, which is "
+                f"{4 * (value.size or 0) / 2**30:.0f} GiB. The file is damaged or made to exhaust "
+                "memory. Save the model again with model.save('model.keras')."
+            )
 
 
 def _row(tensor: Any) -> Shape:
