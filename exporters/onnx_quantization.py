@@ -1,77 +1,74 @@
-"""Quantizing an ONNX model: float16 storage, dynamic int8, static int8."""
+"""Quantizing an ONNX model: dynamic int8, static int8."""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from exporters.onnx_storage import loop_weights, names_taken, store_as_int8
 from vae_edge.terms import FloatArray
 
 __all__ = [
+    "Quantizable",
+    "dynamically",
     "quantize_at_defaults",
-    "quantize_dynamically",
-    "quantize_statically",
-    "store_as_float16",
+    "statically",
 ]
 
-# A float32 below this many elements (biases, shapes) is not worth a Cast.
-_MIN_ELEMENTS = 64
+_DENSE = ("MatMul", "Gemm")
 
 
-def store_as_float16(model: Any) -> Any:
-    """Store large float32 weights as float16, each followed by a Cast to float32.
+@dataclass(frozen=True, kw_only=True)
+class Quantizable:
+    """A model that can be quantized again and again, with other nodes left in float.
 
-    ONNX Runtime folds the Casts when the session loads, so the file is half as large and the
-    computation is that of float32. Converting the computation itself to float16 is slower on every
-    CPU without float16 arithmetic, and less exact.
+    ONNX Runtime's quantizers do not look into loops, which recurrent layers become. The large
+    weights of what is in them are stored in int8 nevertheless, and widened when the model loads.
 
-    Args:
-        model: float32 ModelProto; it is changed in place.
+    Attributes:
+        nodes: names of those that are quantized unless they are left out, in the graph's order, and
+            of the weights of loops.
+        quantize: gives a ModelProto with all of `nodes` quantized but those given.
     """
-    onnx: Any = importlib.import_module("onnx")
-    casts = []
-    for weight in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.size < _MIN_ELEMENTS:
-            continue
-        limit = np.finfo(np.float16).max
-        # Saturate instead of writing an infinity for a weight outside float16's range.
-        narrow = np.clip(values, -limit, limit).astype(np.float16)
-        name = weight.name
-        weight.CopyFrom(onnx.numpy_helper.from_array(narrow, f"{name}_float16"))
-        casts.append(
-            onnx.helper.make_node(
-                "Cast", [f"{name}_float16"], [name], to=onnx.TensorProto.FLOAT, name=f"{name}_widen"
-            )
-        )
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+
+    nodes: tuple[str, ...]
+    quantize: Callable[[Collection[str]], Any]
 
 
-def quantize_dynamically(model: Any) -> Any:
+def dynamically(model: Any) -> Quantizable:
     """Quantize the weights of dense layers to int8, and their activations as they come.
 
     Convolutions stay float32: ConvInteger takes several times the float32 convolution's time.
     """
     quantization: Any = importlib.import_module("onnxruntime.quantization")
-    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
-        source, target = _prepare(model, Path(directory))
-        quantization.quantize_dynamic(
-            source,
-            target,
-            weight_type=quantization.QuantType.QInt8,
-            reduce_range=True,
-            op_types_to_quantize=["MatMul", "Gemm"],
-        )
-        return _load(target)
+    prepared = _prepared(model)
+    constants = {weight.name for weight in prepared.graph.initializer}
+    in_loops = loop_weights(prepared.graph)
+
+    def quantize(left_out: Collection[str]) -> Any:
+        with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
+            target = Path(directory) / "target.onnx"
+            quantization.quantize_dynamic(
+                copy.deepcopy(prepared),
+                target,
+                weight_type=quantization.QuantType.QInt8,
+                reduce_range=True,
+                op_types_to_quantize=list(_DENSE),
+                nodes_to_exclude=list(left_out),
+            )
+            return store_as_int8(_load(target), [name for name in in_loops if name not in left_out])
+
+    nodes = (
+        node.name
+        for node in prepared.graph.node
+        if node.op_type in _DENSE and node.input[1] in constants
+    )
+    return Quantizable(nodes=(*nodes, *in_loops), quantize=quantize)
 
 
 def quantize_at_defaults(model: Any, rows: FloatArray | None, name: str) -> Any:
@@ -89,7 +86,7 @@ def quantize_at_defaults(model: Any, rows: FloatArray | None, name: str) -> Any:
         return _load(target)
 
 
-def quantize_statically(model: Any, rows: FloatArray, name: str) -> Any:
+def statically(model: Any, rows: FloatArray, name: str) -> Quantizable:
     """Quantize weights to int8 and activations to uint8, with ranges from representative rows.
 
     Dense layers that read the graph's input or give its output stay float32, and so does what ends
@@ -105,23 +102,55 @@ def quantize_statically(model: Any, rows: FloatArray, name: str) -> Any:
         name: input that the rows are for.
     """
     quantization: Any = importlib.import_module("onnxruntime.quantization")
-    onnx: Any = importlib.import_module("onnx")
-    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
-        source, target = _prepare(model, Path(directory))
-        size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
-        quantization.quantize_static(
-            source,
-            target,
-            _Reader(rows, name, size),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+    registry: Any = importlib.import_module("onnxruntime.quantization.registry")
+    quantizers: Any = importlib.import_module("onnxruntime.quantization.qdq_quantizer")
+    prepared = _prepared(model)
+    types = sorted({*registry.QLinearOpsRegistry, *registry.QDQRegistry})
+    # `quantize_static` would take the ranges anew each time.
+    ranges = _ranges(prepared, rows, name, types)
+    boundary = _float_at_boundary(prepared.graph)
+    in_loops = loop_weights(prepared.graph)
+
+    def quantize(left_out: Collection[str]) -> Any:
+        quantizer = quantizers.QDQQuantizer(
+            copy.deepcopy(prepared),
             per_channel=True,
             # x86 without VNNI saturates where weights use all 8 bits.
             reduce_range=True,
-            nodes_to_exclude=_float_at_boundary(onnx.load(source).graph),
+            weight_qType=quantization.QuantType.QInt8,
+            activation_qType=quantization.QuantType.QUInt8,
+            # Those of an activation's input become those of its output where both are quantized.
+            tensors_range=copy.deepcopy(ranges),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[*boundary, *left_out],
+            op_types_to_quantize=types,
+            extra_options={},
         )
-        return _load(target)
+        quantizer.quantize_model()
+        quantized = _checked(quantizer.model.model)
+        return store_as_int8(quantized, [name for name in in_loops if name not in left_out])
+
+    nodes = (
+        node.name
+        for node in prepared.graph.node
+        if node.op_type in types and node.name not in boundary
+    )
+    return Quantizable(nodes=(*nodes, *in_loops), quantize=quantize)
+
+
+def _ranges(model: Any, rows: FloatArray, name: str, types: list[str]) -> Any:
+    """The least and greatest value of every tensor that operators of these types read or give."""
+    quantization: Any = importlib.import_module("onnxruntime.quantization")
+    onnx: Any = importlib.import_module("onnx")
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
+        source, augmented = (Path(directory) / f"{stage}.onnx" for stage in ("source", "augmented"))
+        onnx.save(model, source)
+        calibrator = quantization.create_calibrator(
+            source, types, augmented_model_path=str(augmented)
+        )
+        calibrator.collect_data(_Reader(rows, name, size))
+        return calibrator.compute_data()
 
 
 def _float_at_boundary(graph: Any) -> list[str]:
@@ -166,20 +195,29 @@ class _Reader:
         return next(self._feeds)
 
 
-def _prepare(model: Any, directory: Path) -> tuple[Path, Path]:
-    """Write the model, simplified as the quantizers expect it; give its path and the result's."""
+def _prepared(model: Any) -> Any:
+    """The model simplified as the quantizers expect it, its nodes all with names of their own."""
     onnx: Any = importlib.import_module("onnx")
     shape_inference: Any = importlib.import_module("onnxruntime.quantization.shape_inference")
-    raw, source, target = (directory / f"{stage}.onnx" for stage in ("raw", "source", "target"))
-    onnx.save(model, raw)
-    # Symbolic shape inference needs sympy and adds nothing where shapes are static.
-    shape_inference.quant_pre_process(raw, source, skip_symbolic_shape=True)
-    return source, target
+    utils: Any = importlib.import_module("onnxruntime.quantization.quant_utils")
+    with tempfile.TemporaryDirectory(prefix="vae-edge-") as directory:
+        raw, source = (Path(directory) / f"{stage}.onnx" for stage in ("raw", "source"))
+        onnx.save(model, raw)
+        # Symbolic shape inference needs sympy and adds nothing where shapes are static.
+        shape_inference.quant_pre_process(raw, source, skip_symbolic_shape=True)
+        prepared = utils.load_model_with_shape_infer(source)
+    for place, node in enumerate(prepared.graph.node):
+        node.name = node.name or f"{node.op_type}_{place}"
+    return prepared
 
 
 def _load(path: Path) -> Any:
     onnx: Any = importlib.import_module("onnx")
-    model = onnx.load(path)
+    return _checked(onnx.load(path))
+
+
+def _checked(model: Any) -> Any:
+    onnx: Any = importlib.import_module("onnx")
     nodes = _in_order(model.graph)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -194,7 +232,9 @@ def _in_order(graph: Any) -> list[Any]:
     become, takes tensors of the graph around it as well.
     """
     made_by = {name: place for place, node in enumerate(graph.node) for name in node.output}
-    waiting = [{made_by[name] for name in _taken(node) if name in made_by} for node in graph.node]
+    waiting = [
+        {made_by[name] for name in names_taken(node) if name in made_by} for node in graph.node
+    ]
     done, order = set[int](), list[int]()
     while len(order) < len(waiting):
         ready = [p for p, needs in enumerate(waiting) if p not in done and needs <= done]
@@ -203,12 +243,3 @@ def _in_order(graph: Any) -> list[Any]:
         order += ready
         done.update(ready)
     return [graph.node[place] for place in order]
-
-
-def _taken(node: Any) -> Iterator[str]:
-    """Names that a node takes, and that what is inside of it takes."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _taken(inner)

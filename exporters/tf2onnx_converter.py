@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from exporters.base import CONVERTER_ROWS, ExportRequest
-from exporters.onnx_quantization import (
-    quantize_at_defaults,
-    quantize_dynamically,
-    quantize_statically,
-    store_as_float16,
-)
+from exporters.converter_guard import BEYOND, Judge, all_in_float, keep_within, kept_in_float
+from exporters.onnx_quantization import dynamically, quantize_at_defaults, statically
+from exporters.onnx_storage import LOOPS, holds_int8_weights, store_as_float16
+from exporters.quantization.records import FLOAT16, FLOAT32
 from exporters.unsupported import complaint
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
 from vae_edge.terms import COMPONENT_INPUT, COMPONENT_OUTPUTS, Format, Precision
 
-__all__ = ["QUANTIZATION", "convert"]
+__all__ = ["convert"]
 
 # The opset that Keras's own export and tf2onnx are best tested with.
 _OPSET = 17
 
-QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
+_QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
     Precision.DYNAMIC: QuantizationRecord(
         weights="int8",
         weight_granularity="per-tensor",
@@ -31,7 +30,7 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
         activations="float32",
         activations_symmetric=None,
         note="dense layers only, their activations quantized to uint8 on the fly; "
-        "convolutions and transposed convolutions stay float32",
+        "convolutions and transposed convolutions stay float",
     ),
     Precision.INT8: QuantizationRecord(
         weights="int8",
@@ -45,38 +44,79 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
 }
 
 
-def convert(request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]) -> Any:
+def convert(
+    request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]
+) -> tuple[Any, QuantizationRecord]:
     """Convert a function of one tensor to a quantized ONNX model.
 
     Args:
         request: component, precision, batch and calibration rows. Without `lowering` quantization
-            is ONNX Runtime's at its defaults.
+            is ONNX Runtime's at its defaults; with it, what costs too much stays in float.
         function: computes the component's outputs by name.
 
     Returns:
-        ModelProto, with named inputs and outputs.
+        ModelProto, with named inputs and outputs, and what its precision means.
 
     Raises:
         ExportError: a converter refused it.
     """
-    name = COMPONENT_INPUT[request.component]
-    rows = request.calibration[:CONVERTER_ROWS]
     try:
         model = _converted(request, function)
         if request.precision is Precision.FLOAT32:
-            return model
+            return model, FLOAT32
         if request.precision is Precision.FLOAT16:
-            return store_as_float16(model)
-        if not request.lowering:
-            static = request.precision is Precision.INT8
-            return quantize_at_defaults(model, rows if static else None, name)
-        if request.precision is Precision.DYNAMIC:
-            return quantize_dynamically(model)
-        return quantize_statically(model, rows, name)
+            return store_as_float16(model), FLOAT16
+        if request.lowering:
+            return _within_limits(model, request)
+        static = request.precision is Precision.INT8
+        rows = request.calibration[:CONVERTER_ROWS] if static else None
+        quantized = quantize_at_defaults(model, rows, COMPONENT_INPUT[request.component])
+        return quantized, _QUANTIZATION[request.precision]
     except ExportError:
         raise
     except Exception as error:  # tf2onnx and the quantizers raise whatever happens to go wrong
         raise ExportError(complaint(error, request, Format.ONNX)) from error
+
+
+def _within_limits(model: Any, request: ExportRequest) -> tuple[Any, QuantizationRecord]:
+    """Quantize, and store as float16 what stays in float."""
+    onnx: Any = importlib.import_module("onnx")
+    rows, name = request.calibration[:CONVERTER_ROWS], COMPONENT_INPUT[request.component]
+    static = request.precision is Precision.INT8
+    quantizable = statically(model, rows, name) if static else dynamically(model)
+
+    def make(left_out: Collection[str]) -> bytes:
+        quantized = store_as_float16(quantizable.quantize(left_out))
+        return bytes(quantized.SerializeToString())
+
+    found = keep_within(Judge.of(request, Format.ONNX), quantizable.nodes, make)
+    if found is not None:
+        quantized = onnx.load_from_string(found[0])
+        if holds_int8_weights(quantized):
+            return quantized, kept_in_float(_described(quantized, request.precision), found[1])
+    untaken = found is not None and not found[1]
+    why = "ONNX Runtime's quantizer takes none of its weights" if untaken else BEYOND
+    return store_as_float16(model), all_in_float(request.precision, why)
+
+
+def _described(model: Any, precision: Precision) -> QuantizationRecord:
+    """What a precision means in a model of which some weights at least are narrow."""
+    record = _QUANTIZATION[precision]
+    kinds = {node.op_type for node in model.graph.node}
+    if precision is Precision.INT8 and "QuantizeLinear" not in kinds:
+        record = replace(
+            record,
+            activations="float32",
+            activations_symmetric=None,
+            note="weights are widened once, when the model loads, and computed with in float32",
+        )
+    elif kinds & set(LOOPS):
+        record = replace(
+            record,
+            note=f"{record.note}; weights of loops are widened once, when the model loads, and "
+            "computed with in float32",
+        )
+    return record
 
 
 def _converted(request: ExportRequest, function: Callable[[Any], Mapping[str, Any]]) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from exporters.base import CONVERTER_ROWS, ExportRequest
+from exporters.converter_guard import BEYOND, Judge, all_in_float, keep_within, kept_in_float
+from exporters.quantization.records import FLOAT16, FLOAT32
 from exporters.tflite_model import TFLiteModel
 from exporters.tflite_writer import SIGNATURE
 from exporters.unsupported import complaint
@@ -15,7 +17,7 @@ from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
 from vae_edge.terms import COMPONENT_INPUT, FloatArray, Format, Precision
 
-__all__ = ["QUANTIZATION", "convert"]
+__all__ = ["convert"]
 
 Function = Callable[[Any], Mapping[str, Any]]
 
@@ -24,7 +26,7 @@ Function = Callable[[Any], Mapping[str, Any]]
 _FLOAT_AT_BOUNDARY = ("FULLY_CONNECTED", "LOGISTIC")
 _DENSE_PER_TENSOR = "convolution weights per channel, dense weights per tensor"
 
-QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
+_QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
     Precision.DYNAMIC: QuantizationRecord(
         weights="int8",
         weight_granularity="per-channel",
@@ -44,14 +46,23 @@ QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
     ),
 }
 
+_FLOAT: Mapping[Precision, QuantizationRecord] = {
+    Precision.FLOAT32: FLOAT32,
+    Precision.FLOAT16: FLOAT16,
+}
 
-def convert(request: ExportRequest, function: Function) -> bytes:
+
+def convert(request: ExportRequest, function: Function) -> tuple[bytes, QuantizationRecord]:
     """Convert a function of one tensor.
 
     Args:
         request: component, precision, batch and calibration rows. Without `lowering` the settings
-            are the converter's defaults, but for names and the batch.
+            are the converter's defaults, but for names and the batch; with it, what costs too much
+            in 8 bits stays in float.
         function: computes the component's outputs by name.
+
+    Returns:
+        The file, and what its precision means.
 
     Raises:
         ExportError: the converter refused it, or it needs operators that are not built in.
@@ -74,43 +85,62 @@ def convert(request: ExportRequest, function: Function) -> bytes:
             raise ExportError(complaint(error, request, Format.TFLITE)) from error
 
 
-def _converted(tf: Any, converter: Callable[[Precision], Any], request: ExportRequest) -> bytes:
+def _converted(
+    tf: Any, converter: Callable[[Precision], Any], request: ExportRequest
+) -> tuple[bytes, QuantizationRecord]:
     made = converter(request.precision)
-    if not request.lowering or request.precision in (Precision.FLOAT32, Precision.FLOAT16):
-        return bytes(made.convert())
-    content = bytes(converter(Precision.FLOAT32).convert())
-    if request.precision is Precision.INT8 and TFLiteModel.parse(content).holds("WHILE"):
+    if request.precision in _FLOAT:
+        return bytes(made.convert()), _FLOAT[request.precision]
+    record = _QUANTIZATION[request.precision]
+    if not request.lowering:
+        return bytes(made.convert()), record
+    content = TFLiteModel.parse(bytes(converter(Precision.FLOAT32).convert()))
+    if request.precision is Precision.INT8 and content.holds("WHILE"):
         # Its calibrator ends the whole process.
         raise ExportError(
             f"{request.component} cannot be converted to int8 tflite: it holds a loop, as "
             "recurrent layers do, and TensorFlow's quantizer cannot calibrate it. Export it at "
             "--precision float16 or dynamic, or as --format onnx."
         )
+    judge = Judge.of(request, Format.TFLITE)
     if request.precision is Precision.INT8:
-        return _quantize_statically(tf, content, made, request)
-    # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with float
-    # activations, which tflite-runtime 2.14 refuses to load and for which no fast kernel exists on
-    # ARM. The older one keeps int8 weights and widens them.
-    made.experimental_new_dynamic_range_quantizer = not TFLiteModel.parse(content).holds(
-        "TRANSPOSE_CONV"
-    )
-    return bytes(made.convert())
+        found = _quantize_statically(tf, content, made, request, judge)
+    else:
+        # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with float
+        # activations, which tflite-runtime 2.14 refuses to load and for which no fast kernel exists
+        # on ARM. The older one keeps int8 weights and widens them.
+        made.experimental_new_dynamic_range_quantizer = not content.holds("TRANSPOSE_CONV")
+        quantized = bytes(made.convert())
+        found = (quantized, ()) if judge.excess(quantized) <= 1 else None
+    if found is not None and TFLiteModel.parse(found[0]).int8_weights:
+        return found[0], kept_in_float(record, found[1])
+    untaken = found is not None and not found[1]
+    why = "TensorFlow's quantizer takes none of its weights" if untaken else BEYOND
+    return bytes(converter(Precision.FLOAT16).convert()), all_in_float(request.precision, why)
 
 
 def _quantize_statically(
-    tf: Any, float_content: bytes, converter: Any, request: ExportRequest
-) -> bytes:
-    """Quantize all but what is better left in float32, which the converter alone cannot do."""
+    tf: Any, float_model: TFLiteModel, converter: Any, request: ExportRequest, judge: Judge
+) -> tuple[bytes, tuple[str, ...]] | None:
+    """Quantize all but what is better left in float32, which the converter alone cannot do.
+
+    It calibrates once, and quantizes as often as it takes to find what costs too much.
+    """
     name = COMPONENT_INPUT[request.component]
-    left_float = TFLiteModel.parse(float_content).only_at_boundary(_FLOAT_AT_BOUNDARY)
-    if not left_float:
-        return bytes(converter.convert())
-    selective = tf.lite.experimental.QuantizationDebugger(
+    options = tf.lite.experimental.QuantizationDebugOptions(
+        denylisted_ops=float_model.only_at_boundary(_FLOAT_AT_BOUNDARY)
+    )
+    debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=lambda: _batches(request, name),
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=left_float),
+        debug_options=options,
     )
-    return bytes(selective.get_nondebug_quantized_model())
+
+    def make(left_out: Collection[str]) -> bytes:
+        options.denylisted_nodes = list(left_out)
+        return bytes(debugger.get_nondebug_quantized_model())
+
+    return keep_within(judge, TFLiteModel.parse(make(())).integer_outputs(), make)
 
 
 def _write_saved_model(request: ExportRequest, function: Function, directory: str) -> None:

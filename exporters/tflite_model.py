@@ -43,6 +43,7 @@ class TFLiteOperator:
         hybrid: quantized weights on float activations.
         at_boundary: it reads a graph input or writes a graph output.
         in_float: it computes with float values alone, and does not just move or convert them.
+        integer_output: name of what it gives first where that is 8-bit integers, otherwise empty.
     """
 
     name: str
@@ -50,14 +51,22 @@ class TFLiteOperator:
     hybrid: bool
     at_boundary: bool
     in_float: bool
+    integer_output: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TFLiteModel:
-    """What vae-edge wants to know of a flatbuffer."""
+    """What vae-edge wants to know of a flatbuffer.
+
+    Attributes:
+        operators: of all graphs.
+        min_runtime_version: that the converter states; empty where it states none.
+        int8_weights: whether a constant of two axes or more is stored in 8 bits.
+    """
 
     operators: tuple[TFLiteOperator, ...]
     min_runtime_version: str
+    int8_weights: bool
 
     @classmethod
     def parse(cls, content: bytes) -> TFLiteModel:
@@ -74,6 +83,7 @@ class TFLiteModel:
             inputs = [graph.tensors[i].type for i in op.inputs if i >= 0]
             outputs = [graph.tensors[i].type for i in op.outputs]
             hybrid = fb.TensorType.FLOAT32 in inputs and fb.TensorType.INT8 in inputs
+            first = graph.tensors[op.outputs[0]]
             outside = {*graph.inputs, *graph.outputs}
             operators.append(
                 TFLiteOperator(
@@ -82,6 +92,9 @@ class TFLiteModel:
                     hybrid=hybrid,
                     at_boundary=bool(outside & {*op.inputs, *op.outputs}),
                     in_float=name not in _MOVES and not hybrid and fb.TensorType.FLOAT32 in outputs,
+                    integer_output=(
+                        first.name.decode() if first.type == fb.TensorType.INT8 else ""
+                    ),
                 )
             )
         metadata = {
@@ -92,6 +105,14 @@ class TFLiteModel:
         return cls(
             operators=tuple(operators),
             min_runtime_version=metadata.get(_MIN_RUNTIME, ""),
+            int8_weights=any(
+                tensor.type == fb.TensorType.INT8
+                and tensor.shape is not None
+                and len(tensor.shape) > 1
+                and model.buffers[tensor.buffer].data is not None
+                for graph in model.subgraphs
+                for tensor in graph.tensors
+            ),
         )
 
     def holds(self, name: str) -> bool:
@@ -102,6 +123,11 @@ class TFLiteModel:
         """Count the operators by name; with `in_float` only those that compute in float."""
         names = (op.name for op in self.operators if op.in_float or not in_float)
         return dict(sorted(Counter(names).items()))
+
+    def integer_outputs(self) -> tuple[str, ...]:
+        """Give the names of what operators compute in 8 bits, in the graph's order."""
+        names = (op.integer_output for op in self.operators if op.name != "QUANTIZE")
+        return tuple(dict.fromkeys(name for name in names if name))
 
     def only_at_boundary(self, names: tuple[str, ...]) -> list[str]:
         """Give those of the named operators that stand at the graph's boundary and nowhere else."""

@@ -11,8 +11,8 @@ from typing import Any
 from exporters.base import ExportedArtifact, ExportRequest
 from exporters.lowered import lower, not_lowered, plan_lowered
 from exporters.onnx_writer import unwritable, write_onnx
-from exporters.quantization.records import FLOAT16, FLOAT32, describe
-from exporters.tf2onnx_converter import QUANTIZATION, convert
+from exporters.quantization.records import describe
+from exporters.tf2onnx_converter import convert
 from exporters.tf_graph import compute
 from vae_edge.errors import ExportError
 from vae_edge.manifest import LoweringRecord, QuantizationRecord, RuntimeRequirement
@@ -87,9 +87,9 @@ class OnnxExporter:
             ExportError: no integer form with `integer_io`, or the converter refused it.
         """
         if not request.lowering:
-            model = convert(request, request.vae.function(request.component))
+            model, quantization = convert(request, request.vae.function(request.component))
             record = not_lowered("tf2onnx and ONNX Runtime's quantizers at their defaults")
-            return _artifact(model, _converters(request), record)
+            return _artifact(model, quantization, record)
         lowered = lower(request, Format.ONNX)
         reason = unwritable(lowered.graph)
         if reason is None:
@@ -103,19 +103,14 @@ class OnnxExporter:
                 "Leave --io out."
             )
         lowered = lower(request, Format.ONNX, by_converter=True)
-        model = convert(request, lambda rows: compute(lowered.graph, rows))
+        model, quantization = convert(request, lambda rows: compute(lowered.graph, rows))
         note = f"{lowered.record.note}; written by tf2onnx, because {reason}"
-        return _artifact(model, _converters(request), replace(lowered.record, note=note))
+        return _artifact(model, quantization, replace(lowered.record, note=note))
 
     def tools(self) -> Mapping[str, str]:
         """Give the packages that take part, and their versions."""
         names = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime")
         return {name: version(name) for name in names}
-
-
-def _converters(request: ExportRequest) -> QuantizationRecord:
-    floats = {Precision.FLOAT32: FLOAT32, Precision.FLOAT16: FLOAT16}
-    return floats.get(request.precision) or QUANTIZATION[request.precision]
 
 
 def _artifact(

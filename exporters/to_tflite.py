@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 from exporters.base import ExportedArtifact, ExportRequest
 from exporters.lowered import Lowered, lower, not_lowered, plan_lowered
-from exporters.quantization.records import FLOAT16, FLOAT32, describe
-from exporters.tf_converter import QUANTIZATION, convert
+from exporters.quantization.records import describe
+from exporters.tf_converter import convert
 from exporters.tf_graph import compute
 from exporters.tflite_model import TFLiteModel
 from exporters.tflite_writer import SIGNATURE, unwritable, write_tflite
@@ -42,9 +42,9 @@ class TFLiteExporter:
             ExportError: no integer form with `integer_io`, or the converter refused it.
         """
         if not request.lowering:
-            content = convert(request, request.vae.function(request.component))
+            content, quantization = convert(request, request.vae.function(request.component))
             record = not_lowered("TensorFlow's converter at its defaults")
-            return _artifact(content, _converters(request), record)
+            return _artifact(content, quantization, record)
         lowered = lower(request, Format.TFLITE)
         reason = unwritable(lowered.graph)
         if reason is None:
@@ -64,14 +64,9 @@ def _by_converter(request: ExportRequest, lowered: Lowered, reason: str) -> Expo
         raise ExportError(
             f"{request.component} cannot have integer inputs and outputs: {reason}. Leave --io out."
         )
-    content = convert(request, lambda rows: compute(lowered.graph, rows))
+    content, quantization = convert(request, lambda rows: compute(lowered.graph, rows))
     note = f"{lowered.record.note}; written by TensorFlow's converter, because {reason}"
-    return _artifact(content, _converters(request), replace(lowered.record, note=note))
-
-
-def _converters(request: ExportRequest) -> QuantizationRecord:
-    floats = {Precision.FLOAT32: FLOAT32, Precision.FLOAT16: FLOAT16}
-    return floats.get(request.precision) or QUANTIZATION[request.precision]
+    return _artifact(content, quantization, replace(lowered.record, note=note))
 
 
 def _artifact(
