@@ -15,6 +15,9 @@ __all__ = ["complaint"]
 # TensorFlow's converter names operator and place so, and tf2onnx so; calls are where both stand in.
 _IN_TFLITE = re.compile(r'fused\["(\w+):", "([^"@]+)@')
 _IN_ONNX = re.compile(r"No Op registered for (\w+) .*?Name: (\S+)", re.DOTALL)
+# What they wrote, or were writing, and was no valid model: the operator, its place, what is wrong.
+_INVALID_TFLITE = re.compile(r"'tf\.(?:\w+)' op (?!is neither)([^\n]+)")
+_INVALID_ONNX = re.compile(r"\(op_type:(\w+), node name: ([^)]+)\): (?:\[\w+\] )?([^\n]+)")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LONGEST = 300
 
@@ -29,10 +32,8 @@ def complaint(error: Exception, request: ExportRequest, format: Format) -> str:
     """
     what = f"{request.component} cannot be converted to {request.precision} {format}: "
     text = str(error)
-    pattern = _IN_TFLITE if format is Format.TFLITE else _IN_ONNX
-    found = [
-        (operator, place) for operator, place in pattern.findall(text) if operator not in _CALLS
-    ]
+    invalid = _invalid(text, format)
+    found = _places(text, format)
     if not found:
         return f"{what}{_short(text)} Try another --precision or --format."
     operator, place = found[0]
@@ -42,7 +43,10 @@ def complaint(error: Exception, request: ExportRequest, format: Format) -> str:
         owner = f"layer '{layer.name}' ({type(layer).__name__})"
     else:
         owner = _function(half, [name for name, _ in found]) or place
-    if "f64" in text:
+    if invalid is not None:
+        reason = f"becomes {operator}, of which the converter makes an invalid {format}: {invalid}"
+        remedy = "Give it other settings, e.g. of data_format, padding or strides"
+    elif "f64" in text:
         reason = f"computes {operator} in float64, for which {format} has no kernel"
         remedy = "Let it compute in float32"
     else:
@@ -54,6 +58,21 @@ def complaint(error: Exception, request: ExportRequest, format: Format) -> str:
         reason = f"needs the operator{several} {operators}, which {format} does not have"
         remedy = "Build it of other operations"
     return f"{what}{owner} {reason}. {remedy}, or export another --format."
+
+
+def _places(text: str, format: Format) -> list[tuple[str, str]]:
+    """The operators that a converter complains of, each with its place."""
+    pattern = _IN_TFLITE if format is Format.TFLITE else _IN_ONNX
+    found = [(operator, place) for operator, place in pattern.findall(text)]
+    if format is Format.ONNX:
+        found += [(operator, place) for operator, place, _ in _INVALID_ONNX.findall(text)]
+    return [(operator, place) for operator, place in found if operator not in _CALLS]
+
+
+def _invalid(text: str, format: Format) -> str | None:
+    """What is wrong with an operator that the format has; None where it is that it has none."""
+    found = (_INVALID_TFLITE if format is Format.TFLITE else _INVALID_ONNX).search(text)
+    return None if found is None else found.groups()[-1].strip().rstrip(".")
 
 
 def _layer(model: Any, place: str) -> Any:

@@ -143,6 +143,34 @@ def test_recurrent_layers_are_quantized_for_onnx():
     np.testing.assert_allclose(found["z_mean"], expected, atol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("format", "settings", "found"),
+    [
+        pytest.param(
+            Format.ONNX,
+            {"kernel_size": 2, "strides": 3},
+            "becomes ConvTranspose, of which the converter makes an invalid onnx: Attribute pads "
+            "must not contain negative values",
+            id="onnx",
+        ),
+        pytest.param(
+            Format.TFLITE,
+            {"kernel_size": 3, "data_format": "channels_first"},
+            "becomes BiasAdd, of which the converter makes an invalid tflite: x should be of the "
+            "same rank with y, got x of rank 5, and y of rank 4",
+            id="tflite",
+        ),
+    ],
+)
+def test_operator_that_is_converted_wrongly_is_named(format, settings, found):
+    layer = layers.Conv3DTranspose(2, padding="same", name="up", **settings)
+    assert reason(vae_with(layer, (2, 4, 4, 1)), format) == (
+        f"encoder cannot be converted to float32 {format}: layer 'up' (Conv3DTranspose) {found}. "
+        "Give it other settings, e.g. of data_format, padding or strides, or export another "
+        "--format."
+    )
+
+
 def test_float64_is_named():
     assert "layer 'twice' (Double) computes Mul in float64, for which tflite has no kernel" in (
         reason(vae_with(Double(name="twice")), Format.TFLITE)
