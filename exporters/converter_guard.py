@@ -63,7 +63,8 @@ class Judge:
     def of(cls, request: ExportRequest, format: Format) -> Judge:
         """Run the Keras model on as many calibration rows as it takes."""
         most = _POSTERIOR_ROWS if request.component is Component.ENCODER else _ROWS
-        rows, scored = request.calibration[:most], request.scored
+        # Ranges are taken from the first rows, which no range is too narrow for.
+        rows, scored = request.calibration[-most:], request.scored
         if scored is not None:
             scored = scored.first(len(rows) // 2)
             rows = np.concatenate([scored.latents, rows[: len(rows) - len(scored.latents)]])

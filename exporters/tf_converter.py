@@ -15,14 +15,14 @@ from exporters.tflite_writer import SIGNATURE
 from exporters.unsupported import complaint
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord
-from vae_edge.terms import COMPONENT_INPUT, FloatArray, Format, Precision
+from vae_edge.terms import COMPONENT_INPUT, Component, FloatArray, Format, Precision
 
 __all__ = ["convert"]
 
 Function = Callable[[Any], Mapping[str, Any]]
 
-# Left in float32 where they stand at the graph's boundary only. The heads' outliers would saturate
-# in int8, z has too few steps in it, and the sigmoid's input too wide a range.
+# Left in float32 where they stand at the graph's boundary. The heads' outliers would saturate in
+# int8, z has too few steps in it, and the sigmoid's input too wide a range.
 _FLOAT_AT_BOUNDARY = ("FULLY_CONNECTED", "LOGISTIC")
 _DENSE_PER_TENSOR = "convolution weights per channel, dense weights per tensor"
 
@@ -104,7 +104,7 @@ def _converted(
         )
     judge = Judge.of(request, Format.TFLITE)
     if request.precision is Precision.INT8:
-        found = _quantize_statically(tf, content, made, request, judge)
+        found = _quantize_statically(tf, made, request, judge)
     else:
         # The newer of the two quantizers makes TRANSPOSE_CONV multiply int8 weights with float
         # activations, which tflite-runtime 2.14 refuses to load and for which no fast kernel exists
@@ -120,27 +120,30 @@ def _converted(
 
 
 def _quantize_statically(
-    tf: Any, float_model: TFLiteModel, converter: Any, request: ExportRequest, judge: Judge
+    tf: Any, converter: Any, request: ExportRequest, judge: Judge
 ) -> tuple[bytes, tuple[str, ...]] | None:
     """Quantize all but what is better left in float32, which the converter alone cannot do.
 
     It calibrates once, and quantizes as often as it takes to find what costs too much.
     """
     name = COMPONENT_INPUT[request.component]
-    options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_ops=float_model.only_at_boundary(_FLOAT_AT_BOUNDARY)
-    )
+    options = tf.lite.experimental.QuantizationDebugOptions()
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=lambda: _batches(request, name),
         debug_options=options,
     )
+    calibrated = TFLiteModel.parse(debugger.calibrated_model)
+    boundary = calibrated.at_boundary(
+        _FLOAT_AT_BOUNDARY, inputs=request.component is Component.DECODER
+    )
 
     def make(left_out: Collection[str]) -> bytes:
-        options.denylisted_nodes = list(left_out)
+        options.denylisted_nodes = [*boundary, *left_out]
         return bytes(debugger.get_nondebug_quantized_model())
 
-    return keep_within(judge, TFLiteModel.parse(make(())).integer_outputs(), make)
+    nodes = [name for name in calibrated.computed() if name not in boundary]
+    return keep_within(judge, nodes, make)
 
 
 def _write_saved_model(request: ExportRequest, function: Function, directory: str) -> None:

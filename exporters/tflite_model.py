@@ -41,17 +41,19 @@ class TFLiteOperator:
         name: name in the TFLite schema, e.g. `TRANSPOSE_CONV`.
         version: version that the runtime must know.
         hybrid: quantized weights on float activations.
-        at_boundary: it reads a graph input or writes a graph output.
+        reads_input: it reads a graph input.
+        writes_output: it writes a graph output.
         in_float: it computes with float values alone, and does not just move or convert them.
-        integer_output: name of what it gives first where that is 8-bit integers, otherwise empty.
+        output: name of what it gives first.
     """
 
     name: str
     version: int
     hybrid: bool
-    at_boundary: bool
+    reads_input: bool
+    writes_output: bool
     in_float: bool
-    integer_output: str
+    output: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +85,15 @@ class TFLiteModel:
             inputs = [graph.tensors[i].type for i in op.inputs if i >= 0]
             outputs = [graph.tensors[i].type for i in op.outputs]
             hybrid = fb.TensorType.FLOAT32 in inputs and fb.TensorType.INT8 in inputs
-            first = graph.tensors[op.outputs[0]]
-            outside = {*graph.inputs, *graph.outputs}
             operators.append(
                 TFLiteOperator(
                     name=name,
                     version=code.version,
                     hybrid=hybrid,
-                    at_boundary=bool(outside & {*op.inputs, *op.outputs}),
+                    reads_input=bool({*graph.inputs} & {*op.inputs}),
+                    writes_output=bool({*graph.outputs} & {*op.outputs}),
                     in_float=name not in _MOVES and not hybrid and fb.TensorType.FLOAT32 in outputs,
-                    integer_output=(
-                        first.name.decode() if first.type == fb.TensorType.INT8 else ""
-                    ),
+                    output=graph.tensors[op.outputs[0]].name.decode(),
                 )
             )
         metadata = {
@@ -124,18 +123,20 @@ class TFLiteModel:
         names = (op.name for op in self.operators if op.in_float or not in_float)
         return dict(sorted(Counter(names).items()))
 
-    def integer_outputs(self) -> tuple[str, ...]:
-        """Give the names of what operators compute in 8 bits, in the graph's order."""
-        names = (op.integer_output for op in self.operators if op.name != "QUANTIZE")
-        return tuple(dict.fromkeys(name for name in names if name))
+    def computed(self) -> tuple[str, ...]:
+        """Give the names of what operators compute that do not just move values, in their order."""
+        return tuple(dict.fromkeys(op.output for op in self.operators if op.name not in _MOVES))
 
-    def only_at_boundary(self, names: tuple[str, ...]) -> list[str]:
-        """Give those of the named operators that stand at the graph's boundary and nowhere else."""
+    def at_boundary(self, names: tuple[str, ...], *, inputs: bool) -> list[str]:
+        """Give what the named operators compute that write an output; with `inputs` that read one.
+
+        Returns:
+            The names of what they give, in the graph's order.
+        """
         return [
-            name
-            for name in names
-            if (found := [op.at_boundary for op in self.operators if op.name == name])
-            and all(found)
+            op.output
+            for op in self.operators
+            if op.name in names and (op.writes_output or (inputs and op.reads_input))
         ]
 
     def oldest_runtime(self) -> RuntimeRequirement:

@@ -8,6 +8,9 @@ from importlib.metadata import version
 
 from exporters.base import ExportedArtifact, ExportRequest
 from exporters.lowered import Lowered, lower, not_lowered, plan_lowered
+from exporters.lowering.dense_as_conv import DenseAsConv
+from exporters.lowering.merge_heads import MergeHeads
+from exporters.lowering.split_weights import SplitWeights
 from exporters.quantization.records import describe
 from exporters.tf_converter import convert
 from exporters.tf_graph import compute
@@ -19,6 +22,9 @@ from vae_edge.terms import Format, Precision
 
 __all__ = ["SIGNATURE", "TFLiteExporter"]
 
+# Heads in such parts are for a quantizer that knows which of them stay in float: TensorFlow's knows
+# dense layers at the boundary, and would give the parts and not the heads a range.
+_OWN_QUANTIZER = (DenseAsConv, MergeHeads, SplitWeights)
 _PRECISIONS = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC, Precision.INT8)
 
 
@@ -64,6 +70,10 @@ def _by_converter(request: ExportRequest, lowered: Lowered, reason: str) -> Expo
         raise ExportError(
             f"{request.component} cannot have integer inputs and outputs: {reason}. Leave --io out."
         )
+    if any(isinstance(each, _OWN_QUANTIZER) for each in lowered.profile.passes):
+        passes = tuple(p for p in lowered.profile.passes if not isinstance(p, _OWN_QUANTIZER))
+        profile = replace(lowered.profile, passes=passes)
+        lowered = lower(replace(request, profile=profile), Format.TFLITE)
     content, quantization = convert(request, lambda rows: compute(lowered.graph, rows))
     note = f"{lowered.record.note}; written by TensorFlow's converter, because {reason}"
     return _artifact(content, quantization, replace(lowered.record, note=note))
