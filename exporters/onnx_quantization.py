@@ -56,6 +56,7 @@ def dynamically(model: Any) -> Quantizable:
             quantization.quantize_dynamic(
                 copy.deepcopy(prepared),
                 target,
+                per_channel=True,
                 weight_type=quantization.QuantType.QInt8,
                 reduce_range=True,
                 op_types_to_quantize=list(_DENSE),

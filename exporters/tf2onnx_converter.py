@@ -25,7 +25,7 @@ _OPSET = 17
 _QUANTIZATION: Mapping[Precision, QuantizationRecord] = {
     Precision.DYNAMIC: QuantizationRecord(
         weights="int8",
-        weight_granularity="per-tensor",
+        weight_granularity="per-channel",
         weights_symmetric=True,
         activations="float32",
         activations_symmetric=None,
