@@ -48,11 +48,6 @@ def test_float32_is_the_keras_model(name):
 REFUSED = {"lstm": {"encoder.int8.tflite", "decoder.int8.tflite"}}
 BEYOND_THE_LIMITS = {
     "attention": {"encoder.int8.tflite", "encoder.dynamic.onnx", "encoder.int8.onnx"},
-    "residual-layer": {
-        f"decoder.{precision}.{format}"
-        for precision in (Precision.FLOAT16, Precision.INT8)
-        for format in Format
-    },
 }
 
 
