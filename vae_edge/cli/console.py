@@ -93,10 +93,11 @@ def print_error(text: str) -> None:
 
 
 def progress() -> Progress:
-    """Progress display on stderr: what is being done, how far, and for how long."""
+    """Progress display on stderr, on a terminal only: what is done, how far, and for how long."""
     from rich.progress import Progress
 
-    return Progress(*_columns(), console=stderr_console())
+    console = stderr_console()
+    return Progress(*_columns(), console=console, disable=not console.is_terminal)
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

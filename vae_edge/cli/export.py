@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace as with_changes
@@ -322,11 +323,17 @@ def run_export(
     check_calibration(calibration)
     keep_little()
     with progress() as display:
-        task = display.add_task("loading the model", total=len(list(plan.files())) + 4)
+        total, count = len(list(plan.files())) + 4, itertools.count(1)
+        task = display.add_task("loading the model", total=total)
+
+        def log(step: str) -> None:
+            if display.disable:  # a file or a pipe gets lines instead of a bar
+                note(f"{next(count)}/{total} {step}")
 
         def on_step(step: str) -> None:
             check_interrupted()
             display.update(task, advance=1, description=step)
+            log(step)
 
         def on_detail(detail: str) -> None:
             check_interrupted()
@@ -335,6 +342,7 @@ def run_export(
         def on_latency(done: int, total: int) -> None:
             display.update(task, description=f"latency {100 * done // total} %")
 
+        log("loading the model")
         vae = load_keras_vae(model, split)
         print_notes(vae.notes)
         found = interpret(vae, declared or Declared())

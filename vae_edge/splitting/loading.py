@@ -174,14 +174,16 @@ def _policies(value: Any) -> Iterator[str]:
 
 
 def _not_loaded(keras: Any, archive: Archive, error: Exception) -> ModelError:
+    same = archive.keras_version == keras.__version__
     by = f"Keras {archive.keras_version}" if archive.keras_version else "an unknown Keras"
+    saved = "" if same else f"was saved by {by} and "
     oldest = ".".join(map(str, OLDEST_KERAS))
     other = (
         ", or that release writes what this one cannot read (files of Keras "
         f"{oldest} and later are tested)"
-    ) * (archive.keras_version != keras.__version__)
+    ) * (not same)
     return ModelError(
-        f"{archive.path}: was saved by {by} and cannot be loaded by Keras {keras.__version__}: "
+        f"{archive.path}: {saved}cannot be loaded by Keras {keras.__version__}: "
         f"{_short(error)} Either the file is damaged, or its custom layers were saved with other "
         f"code than they are loaded with{other}. Save the model again where it was trained."
     )

@@ -60,7 +60,8 @@ def no_vae(graph: FlatGraph | None, refusal: Refusal, parts: dict[str, Any], whe
         return message
     if missing:
         message += f" It was read without {', '.join(missing)}; see --import."
-    return f"{message} {SAY_WHERE} {candidates(graph)}"
+    where_else = f"If it is one, and samples elsewhere, s{SAY_WHERE[1:]}"
+    return f"{message} {where_else} {candidates(graph)}"
 
 
 def _missing(graph: FlatGraph) -> list[str]:
@@ -77,7 +78,7 @@ def not_random(graph: FlatGraph) -> Refusal:
         )
     return Refusal(
         reason="nothing random is in it, so that it samples no z: an autoencoder, plain or "
-        "vector-quantized, is no VAE"
+        "vector-quantized, is no VAE, nor is a classifier or a generator"
     )
 
 

@@ -97,15 +97,20 @@ def test_other_errors_pass_through():
         fail()
 
 
-def test_progress_is_shown_on_stderr_only(capfd):
-    with progress() as display:
-        task = display.add_task("working", total=2)
-        display.update(task, advance=2)
+def test_progress_is_shown_on_a_terminal_only(capfd, monkeypatch):
+    def work():
+        with progress() as display:
+            display.update(display.add_task("working", total=2), advance=2)
 
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert "working" in captured.err
-    assert "2/2" in captured.err
+    work()
+    assert capfd.readouterr() == ("", "")
+
+    file = io.StringIO()
+    terminal = Console(file=file, force_terminal=True, width=80)
+    monkeypatch.setattr("vae_edge.cli.console.stderr_console", lambda: terminal)
+    work()
+    assert "working" in file.getvalue()
+    assert "2/2" in file.getvalue()
 
 
 def test_counting_passes_chunks_on_and_is_silent_where_nobody_looks(capfd):
