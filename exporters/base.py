@@ -35,6 +35,7 @@ class ExportRequest:
         integer_io: 8-bit inputs and outputs too; int8 only.
         seed: of what is drawn from the calibration rows.
         scored: of a decoder, what its reconstruction loss is counted on; None counts none.
+        edges: inputs that no data set holds, float32 (count, ...), to judge it on too.
         profile: passes other than those that are right for the format, precision and target.
         recipe: of int8, other than the component's own.
     """
@@ -49,6 +50,7 @@ class ExportRequest:
     integer_io: bool = False
     seed: int = 0
     scored: Scored | None = None
+    edges: FloatArray | None = None
     profile: Profile | None = None
     recipe: Recipe | None = None
 

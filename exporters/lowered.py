@@ -78,6 +78,7 @@ def plan_lowered(
         paired=lowered.profile.paired,
         integer_depthwise=lowered.profile.integer_depthwise,
         scored=request.scored,
+        edges=request.edges,
     )
     return graph, replace(plan, signed=lowered.profile.signed)
 

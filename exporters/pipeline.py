@@ -160,6 +160,10 @@ def export_bundle(
         }
         scored = {Component.DECODER: scored_latents(vae, representative)}
         golden = make_golden(vae, representative)
+        edges = {
+            Component.ENCODER: golden.edge_images(vae.preprocessing),
+            Component.DECODER: golden.edge_z,
+        }
         records, left_out = [], []
         for file, component, format, precision in plan.files():
             step = f"{component} {precision} {format}"
@@ -175,6 +179,7 @@ def export_bundle(
                 integer_io=plan.integer_io,
                 seed=representative.seed,
                 scored=scored.get(component),
+                edges=edges[component],
             )
             try:
                 with listening(partial(_within, step, on_detail)):

@@ -32,6 +32,7 @@ __all__ = ["excess", "keep_within"]
 
 # Other rows than these are what parity judges: it should not be met just so.
 _SHARE = 0.6
+_SHARE_AT_EDGES = 0.9
 _ROWS = 256
 # Of an encoder the one image whose posterior is narrowest fails first: half a step of a layer's
 # output is more than a sigma there, and few rows have none that is so.
@@ -57,6 +58,7 @@ def keep_within(
     tuned: Graph | None = None,
     on_the_fly: bool = False,
     scored: Scored | None = None,
+    edges: FloatArray | None = None,
 ) -> tuple[Graph, QuantizationPlan]:
     """Give the plan with as few layers in float as it takes, and the graph that goes with it.
 
@@ -69,6 +71,7 @@ def keep_within(
             that goes back to float gets its own back.
         on_the_fly: float layers with int8 weights quantize what they read as it comes.
         scored: of a decoder, what its reconstruction loss is counted on.
+        edges: inputs that no data set holds, which parity looks at too.
     """
     most = _POSTERIOR_ROWS if "z_log_var" in graph.outputs else _ROWS
     used = rows_within(graph, rows, most=most, work=_WORK, least=_LEAST_ROWS)
@@ -81,6 +84,8 @@ def keep_within(
         precision=precision,
         on_the_fly=on_the_fly,
         scored=scored,
+        edges=edges,
+        at_edges={} if edges is None else run_graph(graph, edges),
     )
     mode = WeightMode.FLOAT16 if precision is Precision.FLOAT16 else WeightMode.INT8
     trial = _Trial(graph=graph, tuned=tuned or graph, plan=plan, mode=mode)
@@ -118,6 +123,8 @@ class _Judge:
         precision: whose limits count.
         on_the_fly: float layers with int8 weights quantize what they read as it comes.
         scored: of a decoder, what its first rows stand for.
+        edges: inputs that no data set holds; None for none.
+        at_edges: what the Keras model makes of them.
     """
 
     rows: FloatArray
@@ -125,12 +132,30 @@ class _Judge:
     precision: Precision
     on_the_fly: bool
     scored: Scored | None
+    edges: FloatArray | None
+    at_edges: Mapping[str, FloatArray]
 
     def excess(self, of: tuple[Graph, QuantizationPlan]) -> float:
         """Give how many times a component is beyond what is aimed at."""
         simulation = Simulation(*of, eager=True, on_the_fly=self.on_the_fly)
         given = simulation.run(self.rows, of[1].ranges)
-        return excess(self.wanted, given, self.precision, scored=self.scored)
+        found = excess(self.wanted, given, self.precision, scored=self.scored)
+        if self.edges is None:
+            return found
+        return max(found, self._at_edges(simulation.run(self.edges, of[1].ranges)))
+
+    def _at_edges(self, given: Mapping[str, FloatArray]) -> float:
+        """The same of the edges: parity judges them by these very rows, so that just so will do."""
+        found = []
+        for name, wanted in self.at_edges.items():
+            both = np.concatenate([self.wanted[name], wanted])
+            span = float(np.ptp(both)) or 1.0
+            allowed = TOLERANCES[self.precision][f"edge_{name}"]
+            error = np.abs(given[name].astype(np.float64) - wanted) / span
+            found.append(float(np.sqrt(np.mean(error**2))) / allowed["rmse"])
+            if "max_abs_error" in allowed:
+                found.append(float(error.max()) / allowed["max_abs_error"])
+        return max(found) / _SHARE_AT_EDGES
 
     def with_fewer_rows(self) -> _Judge:
         """Give one that takes a quarter of the time."""

@@ -113,6 +113,7 @@ def plan_for(
     paired: bool = False,
     integer_depthwise: bool = True,
     scored: Scored | None = None,
+    edges: FloatArray | None = None,
 ) -> tuple[Graph, QuantizationPlan]:
     """Plan a lowered graph's quantization.
 
@@ -127,6 +128,7 @@ def plan_for(
         paired: hold neighbouring weights of what multiplies integers to `LARGEST_PAIR`.
         integer_depthwise: convolutions in groups are integers at int8.
         scored: of a decoder, what its reconstruction loss is counted on.
+        edges: inputs that no data set holds, to judge it on too.
 
     Returns:
         The graph, with biases corrected where the recipe says so, and the plan.
@@ -140,19 +142,23 @@ def plan_for(
         plan = QuantizationPlan(
             weights={node.output: WeightMode.FLOAT16 for node in storing(graph)}
         )
-        return keep_within(graph, plan, _few(graph, rows), precision, scored=scored)
+        return keep_within(graph, plan, _few(graph, rows), precision, scored=scored, edges=edges)
     on_the_fly = format is Format.TFLITE
     if precision is Precision.DYNAMIC:
         plan = replace(dynamic(graph, format), paired=paired)
         few = _few(graph, rows)
-        return keep_within(graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored)
+        return keep_within(
+            graph, plan, few, precision, on_the_fly=on_the_fly, scored=scored, edges=edges
+        )
     plan = (
         all_integer(graph, format)
         if integer_io
         else mostly_integer(graph, format, integer_depthwise=integer_depthwise)
     )
     plan = replace(plan, paired=paired)
-    return _chosen(graph, plan, recipe, rows, seed, on_the_fly=on_the_fly, scored=scored)
+    return _chosen(
+        graph, plan, recipe, rows, seed, on_the_fly=on_the_fly, scored=scored, edges=edges
+    )
 
 
 def _few(graph: Graph, rows: FloatArray) -> FloatArray:
@@ -181,6 +187,7 @@ def _chosen(
     *,
     on_the_fly: bool,
     scored: Scored | None,
+    edges: FloatArray | None,
 ) -> tuple[Graph, QuantizationPlan]:
     few = _few(graph, rows)
     shared = SharedRanges.of(graph, observe_ranges(graph, few))
@@ -207,7 +214,14 @@ def _chosen(
     if plan.integer_io:
         return tuned, plan
     tuned, plan = keep_within(
-        graph, plan, few, Precision.INT8, tuned=tuned, on_the_fly=on_the_fly, scored=scored
+        graph,
+        plan,
+        few,
+        Precision.INT8,
+        tuned=tuned,
+        on_the_fly=on_the_fly,
+        scored=scored,
+        edges=edges,
     )
     if recipe.correct_bias:
         tuned = _with_corrected_bias(graph, tuned, plan, few)

@@ -269,3 +269,22 @@ def test_what_only_moves_floats_is_float_again():
     found, kept = keep_within(graph, plan, rows, Precision.INT8)
     assert found == graph
     assert kept.integer == frozenset()
+
+
+def test_inputs_that_no_data_set_holds_are_judged_by_limits_of_their_own():
+    # Within 1 all is well; 100 saturates at 1.27, an error of 0.99 in shares of the whole span.
+    graph = Graph(
+        input="x",
+        input_shape=(2,),
+        nodes=(
+            dense("hidden", "x", np.eye(2, dtype=np.float32)),
+            dense("z_mean", "hidden", np.eye(2, dtype=np.float32)),
+        ),
+        outputs={"z_mean": "z_mean"},
+    )
+    rows = RNG.uniform(-1, 1, (64, 2)).astype(np.float32)
+    ranges = {name: Range(low=-1.28, high=1.27) for name in ("x", "hidden")}
+    plan = QuantizationPlan(integer=frozenset({"hidden"}), ranges=ranges)
+    near, far = np.float32([[1.2, -1.2]]), np.float32([[100.0, 100.0]])
+    assert keep_within(graph, plan, rows, Precision.INT8, edges=near) == (graph, plan)
+    assert keep_within(graph, plan, rows, Precision.INT8, edges=far)[1].integer == frozenset()
