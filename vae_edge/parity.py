@@ -198,6 +198,9 @@ class _Check:
                 if precision is Precision.FLOAT32 and this.failure is None:
                     floats[record.component] = this
                 yield self._artifact(record, this, floats.get(record.component))
+                if record.component is Component.DECODER:
+                    # Pairs need what encoders made.
+                    ran[record.file] = replace(this, outputs={}, edges={})
             for pair in [p for p in waiting if all(half.file in ran for half in p)]:
                 waiting.remove(pair)
                 subject = self._pair(*pair, ran)
