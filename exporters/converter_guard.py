@@ -16,7 +16,6 @@ import numpy as np
 from exporters.base import ExportRequest
 from exporters.progress import tell
 from exporters.quantization.guard import excess
-from exporters.quantization.records import FLOAT16
 from exporters.quantization.scored import Scored
 from vae_edge.keras_vae import open_keras_runner
 from vae_edge.manifest import QuantizationRecord
@@ -24,9 +23,7 @@ from vae_edge.runners.batching import run_batched
 from vae_edge.runners.registry import open_artifact_bytes
 from vae_edge.terms import Component, FloatArray, Format, Precision
 
-__all__ = ["BEYOND", "Judge", "all_in_float", "keep_within", "kept_in_float"]
-
-BEYOND = "quantized, it exceeds the limits of the precision"
+__all__ = ["Judge", "keep_within", "kept_in_float"]
 
 # As many as the guard of vae-edge's own quantizer takes.
 _ROWS = 256
@@ -153,11 +150,6 @@ def kept_in_float(record: QuantizationRecord, names: Sequence[str]) -> Quantizat
         note=f"{record.note}; kept in float, because the limits of the precision are exceeded "
         f"otherwise: {listed}{more}",
     )
-
-
-def all_in_float(precision: Precision, why: str) -> QuantizationRecord:
-    """Give the record of a file that is quantized in name only."""
-    return replace(FLOAT16, note=f"nothing is quantized at {precision}: {why}; {FLOAT16.note}")
 
 
 def _grouped(nodes: Sequence[str]) -> list[Sequence[str]]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from exporters.base import CONVERTER_ROWS, ExportRequest
-from exporters.converter_guard import BEYOND, Judge, all_in_float, keep_within, kept_in_float
+from exporters.converter_guard import Judge, keep_within, kept_in_float
 from exporters.onnx_quantization import dynamically, quantize_at_defaults, statically
 from exporters.onnx_storage import LOOPS, holds_int8_weights, store_as_float16
-from exporters.quantization.records import FLOAT16, FLOAT32
+from exporters.quantization.records import BEYOND, FLOAT16, FLOAT32, all_in_float
 from exporters.unsupported import complaint
 from vae_edge.errors import ExportError
 from vae_edge.manifest import QuantizationRecord

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from exporters.base import CONVERTER_ROWS, ExportRequest
-from exporters.converter_guard import BEYOND, Judge, all_in_float, keep_within, kept_in_float
-from exporters.quantization.records import FLOAT16, FLOAT32
+from exporters.converter_guard import Judge, keep_within, kept_in_float
+from exporters.quantization.records import BEYOND, FLOAT16, FLOAT32, all_in_float
 from exporters.tflite_model import TFLiteModel
 from exporters.tflite_writer import SIGNATURE
 from exporters.unsupported import complaint

@@ -9,7 +9,10 @@ from exporters.quantization.plan import QuantizationPlan, WeightMode
 from vae_edge.manifest import QuantizationRecord
 from vae_edge.terms import Format, Precision
 
-__all__ = ["FLOAT16", "FLOAT32", "describe"]
+__all__ = ["BEYOND", "FLOAT16", "FLOAT32", "all_in_float", "describe"]
+
+BEYOND = "quantized, it exceeds the limits of the precision"
+_FEW_OR_BEYOND = "its layers have few weights, or exceed the limits of the precision in 8 bits"
 
 FLOAT32 = QuantizationRecord(
     weights="float32",
@@ -43,6 +46,8 @@ def describe(
         return _float16(graph, plan)
     weighted = [node for node in graph.nodes if isinstance(node.op, (Conv, Dense))]
     floats = [node for node in weighted if not _stores_int8(node, plan)]
+    if weighted and len(floats) == len(weighted):
+        return all_in_float(precision, _FEW_OR_BEYOND)
     notes = []
     if precision is Precision.DYNAMIC:
         notes.append(_ON_THE_FLY[format])
@@ -54,7 +59,7 @@ def describe(
         names = ", ".join(dict.fromkeys(node.name for node in floats))
         notes.append(f"in float32: {names}")
     notes += plan.notes
-    integer = precision is Precision.INT8
+    integer = precision is Precision.INT8 and bool(plan.integer or plan.integer_input)
     signed = format is Format.TFLITE or plan.signed
     return QuantizationRecord(
         weights="int8",
@@ -64,6 +69,11 @@ def describe(
         activations_symmetric=False if integer else None,
         note="; ".join(notes),
     )
+
+
+def all_in_float(precision: Precision, why: str) -> QuantizationRecord:
+    """Give the record of a file that is quantized in name only."""
+    return replace(FLOAT16, note=f"nothing is quantized at {precision}: {why}; {FLOAT16.note}")
 
 
 def _float16(graph: Graph, plan: QuantizationPlan) -> QuantizationRecord:
