@@ -207,8 +207,10 @@ def export_bundle(
                 raise ExportError(_nothing_left(left_out))
             manifest = dataclasses.replace(manifest, artifacts=kept)
             parity = _check(writer, manifest, plan)
-        on_step("latency")
-        latency = measure(writer.staging) if measure is not None else {}
+        latency: Mapping[str, LatencyRecord] = {}
+        if measure is not None:
+            on_step("latency")
+            latency = measure(writer.staging)
         manifest = _with_results(manifest, parity, latency)
         if select is not None:
             manifest = _selected(manifest, select(manifest), writer)

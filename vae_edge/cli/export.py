@@ -323,7 +323,7 @@ def run_export(
     check_calibration(calibration)
     keep_little()
     with progress() as display:
-        total, count = len(list(plan.files())) + 4, itertools.count(1)
+        total, count = len(list(plan.files())) + 3 + benchmark, itertools.count(1)
         task = display.add_task("loading the model", total=total)
 
         def log(step: str) -> None:
