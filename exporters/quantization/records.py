@@ -47,7 +47,9 @@ def describe(
     weighted = [node for node in graph.nodes if isinstance(node.op, (Conv, Dense))]
     floats = [node for node in weighted if not _stores_int8(node, plan)]
     if weighted and len(floats) == len(weighted):
-        return all_in_float(precision, _FEW_OR_BEYOND)
+        if any(plan.weight_mode(node.output) is WeightMode.FLOAT16 for node in weighted):
+            return all_in_float(precision, _FEW_OR_BEYOND)
+        return replace(FLOAT32, note=f"nothing is quantized at {precision}: {_FEW_OR_BEYOND}")
     notes = []
     if precision is Precision.DYNAMIC:
         notes.append(_ON_THE_FLY[format])
@@ -72,7 +74,12 @@ def describe(
 
 
 def all_in_float(precision: Precision, why: str) -> QuantizationRecord:
-    """Give the record of a file that is quantized in name only."""
+    """Give the record of a file that is quantized in name only, with weights in float16.
+
+    Args:
+        precision: that was asked for.
+        why: half a sentence.
+    """
     return replace(FLOAT16, note=f"nothing is quantized at {precision}: {why}; {FLOAT16.note}")
 
 

@@ -20,9 +20,10 @@ def graph(chain):
 
 
 @pytest.mark.parametrize("precision", [Precision.DYNAMIC, Precision.INT8])
-def test_a_file_that_is_quantized_in_name_only_says_so(graph, precision):
-    record = describe(graph, QuantizationPlan(), precision, Format.ONNX)
-    assert (record.weights, record.activations) == ("float16", "float32")
+@pytest.mark.parametrize("mode", [WeightMode.FLOAT32, WeightMode.FLOAT16])
+def test_a_file_that_is_quantized_in_name_only_says_so(graph, precision, mode):
+    record = describe(graph, QuantizationPlan(weights={"a": mode}), precision, Format.ONNX)
+    assert (record.weights, record.activations) == (mode.value, "float32")
     assert record.note.startswith(f"nothing is quantized at {precision}: ")
 
 
